@@ -1,0 +1,85 @@
+# The targets README names. `make` alone lists them.
+#
+#   CUDA=auto|1|0   GPU support of the native library (default auto)
+
+.DEFAULT_GOAL := help
+SHELL         := /bin/bash
+.SHELLFLAGS   := -eu -o pipefail -c
+GO            ?= go
+CACHE         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lm-sandbox
+
+GOLANGCI_VERSION    := v2.15.0
+GOVULNCHECK_VERSION := v1.1.4
+GOLANGCI            := $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
+GOVULNCHECK         := $(CACHE)/tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
+
+include native.mk
+include sandbox.mk
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+.PHONY: build
+build: native ## bin/lm-sandbox
+	$(GO) build -trimpath -o bin/lm-sandbox ./cmd/lm-sandbox
+
+.PHONY: model
+model: build ## pull the default model
+	bin/lm-sandbox model pull default
+
+.PHONY: run
+run: model ## build everything, then the demonstration: a real answer, a real sandbox
+	@echo; echo '== a local model answers, inside a Go program (examples/hello) =='
+	$(GO) run ./examples/hello
+	@echo; echo '== a command in the sandbox, and what it cannot reach (examples/sandbox) =='
+	$(GO) run ./examples/sandbox
+
+.PHONY: test
+test: native peers models ## every test, with the race detector; a skip needs a line in skips.txt
+	$(GO) run ./internal/testgate -skips skips.txt -- -race -timeout 20m ./...
+
+.PHONY: test-long
+test-long: test ## make test, then each fuzz target for FUZZTIME (default 60s)
+	scripts/fuzz.sh $(or $(FUZZTIME),60s)
+
+# The models of the tests: pulled once, so that no test's time limit pays for it.
+.PHONY: models
+models: build
+	bin/lm-sandbox model pull default
+	bin/lm-sandbox model pull gemma3-270m
+
+.PHONY: check
+check: native lint helper-verify cross ## format, vet, lint, go.mod, the helper's bytes, other platforms
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these files'; exit 1; }
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+
+.PHONY: lint
+lint: native $(GOLANGCI)
+	$(GOLANGCI) run ./...
+
+.PHONY: cross
+cross: ## compile for the platforms that this machine is not
+	GOOS=linux  GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./...
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./...
+	GOOS=linux  GOARCH=amd64 CGO_ENABLED=0 $(GO) vet ./...
+
+.PHONY: vuln
+vuln: native $(GOVULNCHECK) ## known vulnerabilities of the dependencies
+	$(GOVULNCHECK) ./...
+
+$(GOLANGCI):
+	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+$(GOVULNCHECK):
+	GOBIN=$(@D) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
+
+.PHONY: bench
+bench: native peers models ## decode against llama-bench, sandbox start against bwrap
+	$(GO) test -run '^$$' -bench BenchmarkDecodeVsLlamaBench -benchtime 1x -timeout 30m ./llama/engine
+	$(GO) test -run '^$$' -bench BenchmarkRunVsBwrap -benchtime 1x -timeout 30m ./sandbox
+
+.PHONY: clean
+clean: ## remove what the build left in the clone (the cache stays)
+	rm -rf bin third_party/llama.cpp/source third_party/llama.cpp/build llama/internal/native/link_generated.go
