@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"go.uber.org/goleak"
+)
+
+// TestMain lets the scripts run this test binary as the command "lm-sandbox", and
+// fails the run when a test in this process leaves a goroutine behind.
+func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){"lm-sandbox": main})
+}
+
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		_, _ = fmt.Fprintf(os.Stderr, "goleak: %v\n", err)
+		return 1
+	}
+	return code
+}
+
+// TestScripts runs testdata/*.txtar, named by subcommand. They use the real model
+// from the cache that all tests share, and the real sandbox.
+func TestScripts(t *testing.T) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatalf("the scripts need the cache directory: %v", err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Cmds:                scriptCommands,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_CACHE_HOME", cache)
+			env.Setenv("LM_SANDBOX_MODEL", os.Getenv("LM_SANDBOX_MODEL"))
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o755)
+		},
+	})
+}

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+// newRoot returns the command tree that reads from and writes to std.
+func newRoot(std stdio) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lm-sandbox",
+		Short: "a language model in this process, bash in a sandbox",
+		Long: `lm-sandbox runs a local language model (llama.cpp) inside its own process and
+bash inside a sandbox made of Linux namespaces.
+
+The model is $LM_SANDBOX_MODEL, else a small default one that is downloaded at
+first use. Answers go to stdout, everything else to stderr.
+
+` + exitHelp,
+		Example: `  lm-sandbox run 'Name three rivers'
+  lm-sandbox bash -c 'id; ls /'
+  lm-sandbox serve
+  lm-sandbox doctor`,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.AddCommand(
+		newVersion(std),
+	)
+	return root
+}
