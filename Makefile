@@ -9,7 +9,7 @@ GO            ?= go
 CACHE         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lm-sandbox
 
 GOLANGCI_VERSION    := v2.15.0
-GOVULNCHECK_VERSION := v1.1.4
+GOVULNCHECK_VERSION := v1.9.0
 GOLANGCI            := $(CACHE)/tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 GOVULNCHECK         := $(CACHE)/tools/govulncheck-$(GOVULNCHECK_VERSION)/govulncheck
 
