@@ -6,6 +6,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
 )
 
 // release is the version of a release build, set by the linker (-X main.release=v1.2.3).
@@ -13,10 +15,18 @@ var release string
 
 // versionInfo is what 'version --json' prints.
 type versionInfo struct {
+	Version  string       `json:"version"`
+	OS       string       `json:"os"`
+	Arch     string       `json:"arch"`
+	Go       string       `json:"go"`
+	LlamaCpp llamaCppInfo `json:"llama_cpp"`
+}
+
+// llamaCppInfo is the llama.cpp that this program was written for; that the linked
+// library is this one is checked at start.
+type llamaCppInfo struct {
 	Version string `json:"version"`
-	Go      string `json:"go"`
-	OS      string `json:"os"`
-	Arch    string `json:"arch"`
+	Tree    string `json:"tree"`
 }
 
 func newVersion(std stdio) *cobra.Command {
@@ -26,11 +36,15 @@ func newVersion(std stdio) *cobra.Command {
 		Short: "print the versions of lm-sandbox, Go and llama.cpp",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			v := versionInfo{Version: ownVersion(), Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+			v := versionInfo{
+				Version: ownVersion(), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(),
+				LlamaCpp: llamaCppInfo{Version: llamacpp.Version, Tree: llamacpp.Tree},
+			}
 			if asJSON {
 				return writeJSON(std.out, v)
 			}
-			_, err := fmt.Fprintf(std.out, "lm-sandbox %s %s/%s\nGo %s\n", v.Version, v.OS, v.Arch, v.Go)
+			_, err := fmt.Fprintf(std.out, "lm-sandbox %s %s/%s\nGo         %s\nllama.cpp  %s tree %s\n",
+				v.Version, v.OS, v.Arch, v.Go, v.LlamaCpp.Version, v.LlamaCpp.Tree)
 			return err
 		},
 	}
