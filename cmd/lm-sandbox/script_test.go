@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -38,10 +39,13 @@ func scriptJSON(ts *testscript.TestScript, neg bool, args []string) {
 	if neg && len(args) == 2 {
 		ts.Fatalf("%s is there", args[1])
 	}
-	got, err := json.Marshal(value)
-	ts.Check(err)
-	if want := args[2]; want != "*" && (string(got) == want) == neg {
-		ts.Fatalf("%s is %s; neg %v, want %s", args[1], got, neg, want)
+	if args[2] == "*" {
+		return
+	}
+	var want any
+	ts.Check(json.Unmarshal([]byte(args[2]), &want))
+	if reflect.DeepEqual(value, want) == neg {
+		ts.Fatalf("%s is %#v, should it be %#v: %v", args[1], value, want, !neg)
 	}
 }
 
