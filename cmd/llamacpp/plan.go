@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
+)
+
+// plan is one library that can be built: the variant, its options and its key.
+type plan struct {
+	choice
+	host     host
+	options  []string
+	compiler string
+	key      string
+}
+
+// plan decides what to build on this machine with these settings, and says it.
+func (a *app) plan(ctx context.Context) (plan, error) {
+	if err := a.needCompilers(); err != nil {
+		return plan{}, err
+	}
+	p := plan{host: probeHost(ctx)}
+	var err error
+	if p.choice, err = a.choose(p.host); err != nil {
+		return p, err
+	}
+	for _, r := range p.reasons {
+		a.say("%s", r)
+	}
+	p.options = llamacpp.Options(p.Variant)
+	if p.compiler, err = a.compilerIdentity(ctx); err != nil {
+		return p, err
+	}
+	if p.CUDA {
+		version, err := child{args: []string{p.host.nvcc, "--version"}}.output(ctx)
+		if err != nil {
+			return p, err
+		}
+		p.compiler += "; " + p.host.nvcc + " " + version
+	}
+	p.key = cacheKey(a.tree, p)
+	return p, nil
+}
+
+// cacheKey names all that the output depends on. It is part of every path, of a
+// -D flag and of a symbol, because Go's build cache notices none of: a changed
+// library, a changed header.
+func cacheKey(tree string, p plan) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "recipe %d\ntree %s\ntarget %s/%s\ncompiler %s\n", llamacpp.Recipe, tree, p.GOOS, p.GOARCH, p.compiler)
+	for _, o := range p.options {
+		fmt.Fprintln(&b, o)
+	}
+	if p.Native {
+		// -march=native means another thing on another processor.
+		fmt.Fprintf(&b, "cpu %s %s\n", p.host.cpu.model, strings.Join(p.host.cpu.flags, " "))
+	}
+	sum := sha256.Sum256([]byte(b.String()))
+	return hex.EncodeToString(sum[:8])
+}
