@@ -13,6 +13,10 @@ import (
 // TestMain lets the scripts run this test binary as the command "lm-sandbox", and
 // fails the run when a test in this process leaves a goroutine behind.
 func TestMain(m *testing.M) {
+	// The race detector lets each process linger for a second at its end.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=10"); err != nil {
+		panic(err)
+	}
 	testscript.Main(leakChecked{m}, map[string]func(){"lm-sandbox": main})
 }
 
@@ -40,7 +44,7 @@ func TestScripts(t *testing.T) {
 		Cmds:                scriptCommands,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", cache)
-			env.Setenv("LM_SANDBOX_MODEL", os.Getenv("LM_SANDBOX_MODEL"))
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o755)
 		},

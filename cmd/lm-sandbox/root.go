@@ -26,6 +26,7 @@ first use. Answers go to stdout, everything else to stderr.
 		SilenceUsage:  true,
 	}
 	root.AddCommand(
+		newModel(std),
 		newVersion(std),
 	)
 	return root

@@ -3,6 +3,8 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	"json":  scriptJSON,
 	"exits": scriptExits,
+	"files": scriptFiles,
 }
 
 // scriptJSON is "json FILE PATH VALUE": the field at PATH (dots between names) of the
@@ -62,4 +65,14 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 	if code != args[0] {
 		ts.Fatalf("exit code %s, want %s", code, args[0])
 	}
+}
+
+// scriptFiles is "files": it serves the script's directory over HTTP and sets $URL.
+func scriptFiles(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: files")
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(ts.Getenv("WORK"))))
+	ts.Defer(server.Close)
+	ts.Setenv("URL", server.URL)
 }
