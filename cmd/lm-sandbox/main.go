@@ -43,9 +43,17 @@ func run(args []string, std stdio) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !started {
 		// Cobra refused the command line before it called one of our functions.
-		err = usage(err, "see '%s --help'", cmd.CommandPath())
+		err = usage(err, "%s", usageHint(cmd))
 	}
 	return report(ctx, std.err, err)
+}
+
+// usageHint names the command that was probably meant, else the help of cmd.
+func usageHint(cmd *cobra.Command) string {
+	if near := cmd.SuggestionsFor(cmd.Flags().Arg(0)); len(near) > 0 {
+		return fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near[0])
+	}
+	return fmt.Sprintf("see '%s --help'", cmd.CommandPath())
 }
 
 // report writes err to w the way every message of this program is written

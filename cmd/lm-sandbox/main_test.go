@@ -13,9 +13,13 @@ import (
 // TestMain lets the scripts run this test binary as the command "lm-sandbox", and
 // fails the run when a test in this process leaves a goroutine behind.
 func TestMain(m *testing.M) {
-	// The race detector lets each process linger for a second at its end.
-	if err := os.Setenv("GORACE", "atexit_sleep_ms=10"); err != nil {
-		panic(err)
+	for name, value := range map[string]string{
+		"GORACE":           "atexit_sleep_ms=10", // else each process lingers for a second at its end
+		"LM_SANDBOX_MODEL": "",                   // the tests know what the default model says
+	} {
+		if err := os.Setenv(name, value); err != nil {
+			panic(err)
+		}
 	}
 	testscript.Main(leakChecked{m}, map[string]func(){"lm-sandbox": main})
 }

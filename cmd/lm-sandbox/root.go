@@ -24,6 +24,8 @@ first use. Answers go to stdout, everything else to stderr.
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceErrors: true,
 		SilenceUsage:  true,
+
+		SuggestionsMinimumDistance: 2, // usageHint
 	}
 	root.AddCommand(
 		newModel(std),
