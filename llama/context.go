@@ -1,0 +1,336 @@
+package llama
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
+)
+
+// Context is the state of an inference: KV cache, threads, compute buffers (llama_context). One goroutine at a time may use
+// it, calls of several are put in line; Abort and ResetAbort may be called by any. It must be closed before its model.
+type Context struct {
+	model  *Model
+	info   native.ContextInfo
+	params ContextParams
+	memory Memory
+
+	mu      sync.Mutex // held during every use of the native context
+	native  native.Context
+	closed  bool
+	outputs []int8 // which batch indices of the last decode have logits
+	rows    []native.Row
+
+	abortMu sync.Mutex // orders Abort with Close, since mu is held during a decode
+}
+
+// NewContext makes a context.
+//
+// # Errors
+//
+//   - [ErrInvalidParam] for values that cannot be, [ErrClosed] when the model is closed
+//   - [*ErrInsufficientMemory] when the KV cache or the compute buffers do not fit
+//
+// C: llama_init_from_model
+func NewContext(m *Model, p ContextParams) (*Context, error) {
+	if err := m.acquire(); err != nil {
+		return nil, err
+	}
+	np, err := p.native(m)
+	m.release()
+	if err != nil {
+		return nil, err
+	}
+	// for writing: it counts the context, and llama.cpp does not promise that contexts may be made at the same time
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	nc, info, err := native.NewContext(m.native, np)
+	if err != nil {
+		return nil, fromNative(err, ErrInvalidParam, "context")
+	}
+	m.contexts++
+	c := &Context{model: m, native: nc, info: info, params: p}
+	c.params.NOutputsMax = int(np.NOutputsMax)
+	if c.params.NOutputsMax == 0 {
+		c.params.NOutputsMax = int(info.NBatch)
+	}
+	c.memory.c = c
+	return c, nil
+}
+
+// native checks the parameters and fills in the defaults.
+func (p ContextParams) native(m *Model) (native.ContextParams, error) {
+	var np native.ContextParams
+	const most = 1 << 30
+	for _, f := range []struct {
+		name     string
+		v        int
+		standard int
+		to       *uint32
+	}{
+		{"NCtx", p.NCtx, m.NCtxTrain(), &np.NCtx},
+		{"NBatch", p.NBatch, 2048, &np.NBatch},
+		{"NUBatch", p.NUBatch, 512, &np.NUBatch},
+		{"NSeqMax", p.NSeqMax, 1, &np.NSeqMax},
+		{"NOutputsMax", p.NOutputsMax, 0, &np.NOutputsMax},
+	} {
+		if f.v < 0 || f.v > most {
+			return np, errorf(ErrInvalidParam, "%s = %d: want 0 to %d", f.name, f.v, most)
+		}
+		if f.v == 0 {
+			f.v = f.standard
+		}
+		*f.to = uint32(f.v)
+	}
+	if np.NSeqMax > 256 {
+		return np, errorf(ErrInvalidParam, "NSeqMax = %d: llama.cpp has at most 256 sequences", np.NSeqMax)
+	}
+	if np.NOutputsMax != 0 && np.NOutputsMax < np.NSeqMax {
+		return np, errorf(ErrInvalidParam, "NOutputsMax = %d is below NSeqMax = %d", np.NOutputsMax, np.NSeqMax)
+	}
+	const mostThreads = 512 // GGML_MAX_N_THREADS
+	if p.NThreads < 0 || p.NThreads > mostThreads || p.NThreadsBatch < 0 || p.NThreadsBatch > mostThreads {
+		return np, errorf(ErrInvalidParam, "NThreads = %d, NThreadsBatch = %d: want 0 to %d", p.NThreads, p.NThreadsBatch, mostThreads)
+	}
+	np.NThreads, np.NThreadsBatch = int32(p.NThreads), int32(p.NThreadsBatch)
+	if np.NThreads == 0 {
+		np.NThreads = int32(native.NThreadsDefault())
+	}
+	if np.NThreadsBatch == 0 {
+		np.NThreadsBatch = np.NThreads
+	}
+	switch p.FlashAttn {
+	case FlashAttnAuto:
+		np.FlashAttn = -1
+	case FlashAttnOn:
+		np.FlashAttn = 1
+	case FlashAttnOff:
+		if p.TypeV.quantised() {
+			return np, errorf(ErrInvalidParam, "a quantised V cache needs flash attention")
+		}
+	default:
+		return np, errorf(ErrInvalidParam, "FlashAttn = %d is none of the constants", p.FlashAttn)
+	}
+	var okK, okV bool
+	np.TypeK, okK = ggmlTypes[p.TypeK]
+	np.TypeV, okV = ggmlTypes[p.TypeV]
+	if !okK || !okV {
+		return np, errorf(ErrInvalidParam, "TypeK = %d, TypeV = %d: want KV type constants", p.TypeK, p.TypeV)
+	}
+	np.KVUnified, np.SWAFull = p.KVUnified, p.SWAFull
+	return np, nil
+}
+
+// lock takes the context for one call.
+func (c *Context) lock() error {
+	if c == nil {
+		return ErrClosed
+	}
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+// Close frees the context. It waits for a decode in flight (call Abort first to shorten that) and is idempotent; a nil
+// Context is closed.
+//
+// C: llama_free
+func (c *Context) Close() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.abortMu.Lock()
+	c.closed = true
+	c.native.Free()
+	c.abortMu.Unlock()
+
+	c.model.mu.Lock()
+	c.model.contexts--
+	c.model.mu.Unlock()
+	return nil
+}
+
+// Model is the model the context was made of.
+func (c *Context) Model() *Model { return c.model }
+
+// NCtx is the number of positions over all sequences (llama_n_ctx).
+func (c *Context) NCtx() int { return int(c.info.NCtx) }
+
+// NCtxSeq is the number of positions one sequence may use (llama_n_ctx_seq).
+func (c *Context) NCtxSeq() int { return int(c.info.NCtxSeq) }
+
+// NBatch is the most tokens of one Decode (llama_n_batch).
+func (c *Context) NBatch() int { return int(c.info.NBatch) }
+
+// NUBatch is the most tokens computed at once (llama_n_ubatch).
+func (c *Context) NUBatch() int { return int(c.info.NUBatch) }
+
+// NSeqMax is the number of sequences (llama_n_seq_max).
+func (c *Context) NSeqMax() int { return int(c.info.NSeqMax) }
+
+// Memory gives the context's KV cache or recurrent state.
+func (c *Context) Memory() *Memory { return &c.memory }
+
+// Abort makes the decode in flight and all later ones end with [ErrAborted], until ResetAbort. It works between two nodes of
+// the graph and on the CPU only; on a GPU the decode runs to its end. Any goroutine may call it.
+//
+// C: llama_set_abort_callback
+func (c *Context) Abort() { c.setAbort(true) }
+
+// ResetAbort allows decodes again. Any goroutine may call it.
+func (c *Context) ResetAbort() { c.setAbort(false) }
+
+func (c *Context) setAbort(on bool) {
+	if c == nil {
+		return
+	}
+	c.abortMu.Lock()
+	defer c.abortMu.Unlock()
+	if !c.closed {
+		c.native.Abort(on)
+	}
+}
+
+// Decode computes a batch and leaves the logits of the tokens that asked for them.
+//
+// # Errors
+//
+//   - [*DecodeError], which is ErrNoKVSlot, ErrAborted, ErrInvalidBatch or ErrFatal
+//   - [ErrInvalidToken], [ErrClosed]
+//
+// C: llama_decode
+func (c *Context) Decode(b *Batch) error { return c.DecodeSample(b, nil) }
+
+// SampleRow asks for one token after a decode.
+type SampleRow struct {
+	Index   int      // batch index of a token added with logits
+	Sampler *Sampler // samples the token and accepts it
+	Token   Token    // result
+	Err     error    // result: this row alone failed, for example its grammar
+}
+
+// DecodeSample decodes a batch and then, for each row, samples with the row's sampler and accepts the token into it, all in
+// one crossing into C. Rows fail one by one; the error is about the decode, and then no row was sampled.
+//
+// # Errors
+//
+//   - as Decode, and [ErrNoLogits] when a row's index has none
+//   - per row: [ErrGrammarRejected], [ErrClosed], [ErrInUse] for a sampler that another goroutine uses
+func (c *Context) DecodeSample(b *Batch, rows []SampleRow) error {
+	if err := c.lock(); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	if err := c.checkBatch(b); err != nil {
+		return err
+	}
+	for i := range rows {
+		r := &rows[i]
+		if r.Index < 0 || r.Index >= len(b.logits) || b.logits[r.Index] == 0 {
+			return errorf(ErrNoLogits, "row %d: batch index %d was not added with logits", i, r.Index)
+		}
+	}
+	c.rows = c.rows[:0]
+	for i := range rows {
+		r := &rows[i]
+		r.Token = NullToken
+		if r.Err = r.Sampler.hold(c); r.Err == nil {
+			c.rows = append(c.rows, native.Row{})
+			native.SetRow(&c.rows[len(c.rows)-1], r.Sampler.native, int32(r.Index))
+		}
+	}
+	c.outputs = c.outputs[:0]
+	err := c.native.Decode(b.token, b.pos, b.seq, b.logits, c.rows)
+	k := 0
+	for i := range rows {
+		r := &rows[i]
+		if r.Err != nil {
+			continue
+		}
+		if err == nil {
+			t, rowErr := native.RowResult(&c.rows[k])
+			if rowErr != nil {
+				r.Err = fromNative(rowErr, ErrFatal, "sample")
+			} else {
+				r.Token = Token(t)
+			}
+		}
+		k++
+		r.Sampler.letGo(c)
+	}
+	if err != nil {
+		var ne *native.Error
+		if errors.As(err, &ne) {
+			err = &DecodeError{Code: ne.Code, Text: ne.Text}
+		}
+		return err
+	}
+	c.outputs = append(c.outputs, b.logits...)
+	return nil
+}
+
+// checkBatch refuses what llama_decode would abort the process for, and what it would refuse with less of a reason.
+func (c *Context) checkBatch(b *Batch) error {
+	switch {
+	case b == nil || b.closed:
+		return ErrClosed
+	case len(b.token) == 0:
+		return &DecodeError{Code: -1, Text: "the batch is empty"}
+	case len(b.token) > c.NBatch():
+		return invalidBatch("%d tokens are more than NBatch = %d", len(b.token), c.NBatch())
+	case len(b.token) > c.NUBatch() && c.model.needsWholeUBatch():
+		return invalidBatch("%d tokens are more than NUBatch = %d, and the model attends to all tokens at once", len(b.token), c.NUBatch())
+	case b.outputs > c.params.NOutputsMax:
+		return invalidBatch("%d tokens with logits are more than NOutputsMax = %d", b.outputs, c.params.NOutputsMax)
+	}
+	nTokens, nSeq := c.model.info.NTokens, int32(c.NSeqMax())
+	for i, t := range b.token {
+		if t >= nTokens {
+			return errorf(ErrInvalidToken, "batch index %d: token %d is outside the vocabulary of %d", i, t, nTokens)
+		}
+		if b.seq[i] >= nSeq {
+			return invalidBatch("batch index %d: sequence %d, but NSeqMax = %d", i, b.seq[i], nSeq)
+		}
+	}
+	return nil
+}
+
+// Logits copies the logits of a batch index of the last decode: one value per token of the vocabulary, not normalised.
+//
+// # Errors
+//
+//   - [ErrNoLogits], [ErrClosed]
+//
+// C: llama_get_logits_ith
+func (c *Context) Logits(i int) ([]float32, error) {
+	if err := c.lock(); err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	if err := c.checkOutput(i); err != nil {
+		return nil, err
+	}
+	out := make([]float32, c.model.info.NTokens)
+	if err := c.native.Logits(int32(i), out); err != nil {
+		return nil, fromNative(err, ErrNoLogits, "logits")
+	}
+	return out, nil
+}
+
+func (c *Context) checkOutput(i int) error {
+	if i < 0 || i >= len(c.outputs) || c.outputs[i] == 0 {
+		return errorf(ErrNoLogits, "the last decode has no logits at batch index %d", i)
+	}
+	return nil
+}

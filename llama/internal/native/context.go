@@ -1,0 +1,100 @@
+//go:build cgo
+
+package native
+
+/*
+#include "shim.h"
+*/
+import "C"
+
+import "unsafe"
+
+// Context is an opaque llama_context with the scratch of its decodes.
+type Context struct{ p *C.lm_context }
+
+// Row is one row to sample after a decode, in C's layout.
+type Row = C.lm_row
+
+// NewContext makes a context.
+func NewContext(m Model, p ContextParams) (Context, ContextInfo, error) {
+	cp := C.lm_context_params{
+		n_ctx: C.uint32_t(p.NCtx), n_batch: C.uint32_t(p.NBatch), n_ubatch: C.uint32_t(p.NUBatch),
+		n_seq_max: C.uint32_t(p.NSeqMax), n_outputs_max: C.uint32_t(p.NOutputsMax),
+		n_threads: C.int32_t(p.NThreads), n_threads_batch: C.int32_t(p.NThreadsBatch),
+		flash_attn: C.int32_t(p.FlashAttn), type_k: C.int32_t(p.TypeK), type_v: C.int32_t(p.TypeV),
+		kv_unified: C.bool(p.KVUnified), swa_full: C.bool(p.SWAFull),
+	}
+	var c Context
+	var i C.lm_context_info
+	var cerr *C.char
+	if err := toError(C.lm_context_new(m.p, &cp, &c.p, &i, &cerr), cerr); err != nil {
+		return c, ContextInfo{}, err
+	}
+	return c, ContextInfo{
+		NCtx: uint32(i.n_ctx), NCtxSeq: uint32(i.n_ctx_seq), NBatch: uint32(i.n_batch), NUBatch: uint32(i.n_ubatch),
+		NSeqMax: uint32(i.n_seq_max), HasMemory: bool(i.has_memory), CanShift: bool(i.can_shift),
+	}, nil
+}
+
+// Free releases the context.
+func (c Context) Free() { C.lm_context_free(c.p) }
+
+// Abort sets or clears the flag that stops a decode; any goroutine.
+func (c Context) Abort(on bool) { C.lm_context_abort(c.p, C.bool(on)) }
+
+// SetRow prepares a row.
+func SetRow(r *Row, s Sampler, index int32) {
+	*r = Row{sampler: s.p, index: C.int32_t(index)}
+}
+
+// RowResult gives a row's token or error and releases the error's text.
+func RowResult(r *Row) (int32, error) {
+	if r.code == C.LM_OK {
+		return int32(r.token), nil
+	}
+	err := toError(r.code, r.err)
+	r.err = nil
+	return int32(r.token), err
+}
+
+// Decode decodes one batch of flat arrays and samples the rows, all in one crossing.
+func (c Context) Decode(token, pos, seq []int32, logits []int8, rows []Row) error {
+	var cerr *C.char
+	code := C.lm_decode(c.p, ptr32(token), ptr32(pos), ptr32(seq), (*C.int8_t)(unsafe.Pointer(unsafe.SliceData(logits))),
+		C.int32_t(len(token)), (*C.lm_row)(unsafe.SliceData(rows)), C.int32_t(len(rows)), &cerr)
+	if code == C.LM_OK {
+		return nil
+	}
+	return toError(code, cerr)
+}
+
+// Sample samples one row without accepting its token.
+func (c Context) Sample(r *Row) { C.lm_sample(c.p, r) }
+
+// Logits copies the logits at a batch index into dst, which has one entry per token of the vocabulary.
+func (c Context) Logits(index int32, dst []float32) error {
+	var cerr *C.char
+	return toError(C.lm_logits(c.p, C.int32_t(index), (*C.float)(unsafe.Pointer(unsafe.SliceData(dst))), C.int32_t(len(dst)), &cerr), cerr)
+}
+
+// Memory operations (llama_memory_*).
+
+func (c Context) MemoryClear(data bool) { C.lm_memory_clear(c.p, C.bool(data)) }
+func (c Context) MemorySeqRemove(s, p0, p1 int32) bool {
+	return bool(C.lm_memory_seq_rm(c.p, C.int32_t(s), C.int32_t(p0), C.int32_t(p1)))
+}
+func (c Context) MemorySeqCopy(src, dst, p0, p1 int32) {
+	C.lm_memory_seq_cp(c.p, C.int32_t(src), C.int32_t(dst), C.int32_t(p0), C.int32_t(p1))
+}
+func (c Context) MemorySeqKeep(s int32) { C.lm_memory_seq_keep(c.p, C.int32_t(s)) }
+func (c Context) MemorySeqAdd(s, p0, p1, delta int32) {
+	C.lm_memory_seq_add(c.p, C.int32_t(s), C.int32_t(p0), C.int32_t(p1), C.int32_t(delta))
+}
+func (c Context) MemorySeqDiv(s, p0, p1, d int32) {
+	C.lm_memory_seq_div(c.p, C.int32_t(s), C.int32_t(p0), C.int32_t(p1), C.int32_t(d))
+}
+func (c Context) MemoryPos(s int32) (lo, hi int32) {
+	var a, b C.int32_t
+	C.lm_memory_pos(c.p, C.int32_t(s), &a, &b)
+	return int32(a), int32(b)
+}

@@ -1,0 +1,208 @@
+// The C interface between Go and llama.cpp.
+//
+// Rules of this border:
+//   - no C++ exception leaves a function: each one returns a code and, where it fails, a message
+//     in *err that the caller frees with lm_free;
+//   - no pointer to Go memory is kept after a function returned;
+//   - strings carry their length and may hold NUL bytes, except where a name says c_str;
+//   - arguments were checked on the Go side wherever llama.cpp would abort the process.
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef LM_NATIVE_KEY
+#error "llama.cpp is not built: run 'make native' in a clone, or 'go run github.com/lm-sandbox/lm-sandbox/cmd/llamacpp@VERSION install' in your module"
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    LM_OK            = 0,
+    LM_ERR           = -1000, // an exception or a refusal; the text says which
+    LM_ERR_MEMORY    = -1001, // memory could not be allocated
+    LM_ERR_CANCELLED = -1002, // a callback asked to stop
+    LM_ERR_GRAMMAR   = -1003, // a grammar cannot be parsed or has no continuation
+};
+
+typedef struct lm_context  lm_context;
+typedef struct lm_sampler  lm_sampler;
+typedef struct lm_chat     lm_chat;
+typedef struct lm_parser   lm_parser;
+struct llama_model;
+
+// ---- process (shim_process.cpp)
+
+void         lm_free(void * p);
+int32_t      lm_init(char ** err);
+const char * lm_version_c_str(void);
+const char * lm_system_info_c_str(void);
+// Physical (performance) cores, as llama.cpp's tools choose their thread count.
+int32_t      lm_n_threads_default(void);
+// level: the lowest ggml_log_level that reaches Go; above GGML_LOG_LEVEL_ERROR = silent.
+void         lm_log_level(int32_t level);
+
+typedef struct {
+    char     name[64];
+    char     description[128];
+    char     type[16];
+    uint64_t memory_free;
+    uint64_t memory_total;
+} lm_device;
+int32_t lm_devices(lm_device * out, int32_t cap);
+
+// ---- model (shim_model.cpp)
+
+typedef struct {
+    int32_t   n_gpu_layers;
+    int32_t   load_mode;
+    bool      check_tensors;
+    uintptr_t progress; // handle of the Go callback; 0 = none
+} lm_model_params;
+
+typedef struct {
+    uint64_t size, n_params;
+    int32_t  n_ctx_train, n_embd, n_layer, n_head, n_swa;
+    int32_t  rope_type, vocab_type, n_tokens;
+    int32_t  bos, eos, eot, nl;
+    bool     has_encoder, has_decoder, is_recurrent, is_hybrid, is_diffusion;
+    bool     add_bos, add_eos;
+    char     desc[128];
+} lm_model_info;
+
+int32_t lm_model_load(const char * path_c_str, const lm_model_params * p, struct llama_model ** out, char ** err);
+void    lm_model_free(struct llama_model * m);
+void    lm_model_get_info(const struct llama_model * m, lm_model_info * out);
+// All metadata as NUL separated key, value, key, value…; *n bytes.
+int32_t lm_model_meta(const struct llama_model * m, char ** out, size_t * n, char ** err);
+
+// ---- vocabulary (shim_vocab.cpp)
+
+enum { LM_TOKEN_EOG = 1, LM_TOKEN_CONTROL = 2, LM_TOKEN_HIDDEN = 4, LM_TOKEN_SPECIAL = 8 };
+
+// Every token's text (*pieces, special tokens rendered), the end offset of each (*ends, n_tokens entries) and its flags.
+int32_t lm_vocab_pieces(const struct llama_model * m, char ** pieces, uint32_t ** ends, uint8_t ** flags, char ** err);
+// The raw vocabulary entry of one token.
+int32_t lm_vocab_text(const struct llama_model * m, int32_t token, char ** out, size_t * n, char ** err);
+int32_t lm_tokenize(const struct llama_model * m, const char * text, size_t n, bool add_special, bool parse_special,
+                    int32_t ** out, size_t * n_out, char ** err);
+int32_t lm_detokenize(const struct llama_model * m, const int32_t * tokens, size_t n, bool remove_special, bool unparse_special,
+                      char ** out, size_t * n_out, char ** err);
+
+// ---- context (shim_context.cpp)
+
+typedef struct {
+    uint32_t n_ctx, n_batch, n_ubatch, n_seq_max, n_outputs_max;
+    int32_t  n_threads, n_threads_batch;
+    int32_t  flash_attn; // llama_flash_attn_type
+    int32_t  type_k, type_v; // ggml_type
+    bool     kv_unified, swa_full;
+} lm_context_params;
+
+typedef struct {
+    uint32_t n_ctx, n_ctx_seq, n_batch, n_ubatch, n_seq_max;
+    bool     has_memory, can_shift;
+} lm_context_info;
+
+// One batch: flat arrays of n entries, each token in exactly one sequence.
+typedef struct {
+    int32_t         n;
+    const int32_t * token;
+    const int32_t * pos;
+    const int32_t * seq;
+    const int8_t  * logits;
+} lm_batch;
+
+// One row to sample after a decode. token, code and err are results.
+typedef struct {
+    lm_sampler * sampler;
+    int32_t      index;
+    int32_t      token;
+    int32_t      code;
+    char       * err;
+} lm_row;
+
+int32_t lm_context_new(struct llama_model * m, const lm_context_params * p, lm_context ** out, lm_context_info * info, char ** err);
+void    lm_context_free(lm_context * c);
+void    lm_context_abort(lm_context * c, bool on);
+// llama_decode, then for each row: sample at row.index with row.sampler and accept the token into it.
+int32_t lm_decode(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
+                  lm_row * rows, int32_t n_rows, char ** err);
+int32_t lm_sample(lm_context * c, lm_row * row);
+int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err);
+
+void    lm_memory_clear(lm_context * c, bool data);
+bool    lm_memory_seq_rm(lm_context * c, int32_t seq, int32_t p0, int32_t p1);
+void    lm_memory_seq_cp(lm_context * c, int32_t src, int32_t dst, int32_t p0, int32_t p1);
+void    lm_memory_seq_keep(lm_context * c, int32_t seq);
+void    lm_memory_seq_add(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t delta);
+void    lm_memory_seq_div(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t d);
+int32_t lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max);
+
+// ---- sampler and grammar (shim_sampler.cpp)
+
+enum { LM_GRAMMAR_USER = 0, LM_GRAMMAR_SCHEMA = 1, LM_GRAMMAR_TOOLS = 2 };
+
+typedef struct {
+    int32_t      type; // common_grammar_trigger_type
+    int32_t      token;
+    const char * value;
+    size_t       n_value;
+} lm_trigger;
+
+typedef struct {
+    uint32_t seed;
+    int32_t  top_k, penalty_last_n;
+    int32_t  dry_allowed_length, dry_penalty_last_n, mirostat;
+    float    temp, top_p, min_p, typ_p, top_n_sigma, xtc_probability, xtc_threshold;
+    float    dynatemp_range, dynatemp_exponent;
+    float    penalty_repeat, penalty_freq, penalty_present;
+    float    dry_multiplier, dry_base;
+    float    mirostat_tau, mirostat_eta;
+
+    const int32_t * bias_token;
+    const float   * bias;
+    size_t          n_bias;
+
+    const char * grammar;
+    size_t       n_grammar;
+    int32_t      grammar_kind;
+    bool         grammar_lazy;
+    const char * generation_prompt;
+    size_t       n_generation_prompt;
+    const char * thinking_start;
+    size_t       n_thinking_start;
+    const char * thinking_ends; // NUL separated
+    size_t       n_thinking_ends;
+
+    const lm_trigger * triggers;
+    size_t             n_triggers;
+    const int32_t    * preserved;
+    size_t             n_preserved;
+} lm_sampler_params;
+
+int32_t lm_sampler_new(const struct llama_model * m, const lm_sampler_params * p, lm_sampler ** out, char ** err);
+void    lm_sampler_free(lm_sampler * s);
+int32_t lm_sampler_clone(const lm_sampler * s, lm_sampler ** out, char ** err);
+int32_t lm_sampler_reset(lm_sampler * s, char ** err);
+int32_t lm_sampler_accept(lm_sampler * s, const int32_t * tokens, size_t n, bool is_generated, char ** err);
+
+int32_t lm_grammar_check(const struct llama_model * m, const char * gbnf, size_t n, char ** err);
+int32_t lm_schema_to_grammar(const char * schema, size_t n, char ** out, size_t * n_out, char ** err);
+
+// ---- chat (shim_chat.cpp); requests and results are JSON
+
+int32_t lm_chat_new(const struct llama_model * m, const char * tmpl, size_t n, lm_chat ** out, char ** err);
+void    lm_chat_free(lm_chat * c);
+int32_t lm_chat_caps(const lm_chat * c, char ** out, size_t * n_out, char ** err);
+int32_t lm_chat_apply(const lm_chat * c, const char * request, size_t n, char ** out, size_t * n_out, char ** err);
+int32_t lm_parser_new(const char * params, size_t n, lm_parser ** out, char ** err);
+void    lm_parser_free(lm_parser * p);
+int32_t lm_parser_parse(const lm_parser * p, const char * text, size_t n, bool partial, char ** out, size_t * n_out, char ** err);
+
+#ifdef __cplusplus
+}
+#endif

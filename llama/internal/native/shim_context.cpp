@@ -1,0 +1,179 @@
+#include "shim_internal.h"
+#include "shim_sampler.h"
+
+#include "llama.h"
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+struct lm_context {
+    llama_context *   ctx = nullptr;
+    std::atomic<bool> abort{false};
+
+    // scratch of one decode: llama_batch wants a pointer per token
+    std::vector<int32_t>        n_seq;
+    std::vector<llama_seq_id>   seq;
+    std::vector<llama_seq_id *> seq_ptr;
+
+    ~lm_context() {
+        if (ctx != nullptr) {
+            llama_free(ctx);
+        }
+    }
+};
+
+// Read by ggml's worker threads between graph nodes; never enters Go.
+static bool on_abort(void * data) { return static_cast<std::atomic<bool> *>(data)->load(std::memory_order_relaxed); }
+
+int32_t lm_context_new(llama_model * m, const lm_context_params * p, lm_context ** out, lm_context_info * info, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        auto c = std::make_unique<lm_context>();
+
+        llama_context_params cp = llama_context_default_params();
+        cp.n_ctx                = p->n_ctx;
+        cp.n_batch              = p->n_batch;
+        cp.n_ubatch             = p->n_ubatch;
+        cp.n_seq_max            = p->n_seq_max;
+        cp.n_outputs_max        = p->n_outputs_max;
+        cp.n_threads            = p->n_threads;
+        cp.n_threads_batch      = p->n_threads_batch;
+        cp.flash_attn_type      = static_cast<llama_flash_attn_type>(p->flash_attn);
+        cp.type_k               = static_cast<ggml_type>(p->type_k);
+        cp.type_v               = static_cast<ggml_type>(p->type_v);
+        cp.kv_unified           = p->kv_unified;
+        cp.swa_full             = p->swa_full;
+        cp.abort_callback       = on_abort;
+        cp.abort_callback_data  = &c->abort;
+
+        lm::log_capture log;
+        c->ctx = llama_init_from_model(m, cp);
+        if (c->ctx == nullptr) {
+            return lm::fail(log.out_of_memory() ? LM_ERR_MEMORY : LM_ERR, log.text("llama.cpp gave no reason"), err);
+        }
+        info->n_ctx     = llama_n_ctx(c->ctx);
+        info->n_ctx_seq = llama_n_ctx_seq(c->ctx);
+        info->n_batch   = llama_n_batch(c->ctx);
+        info->n_ubatch  = llama_n_ubatch(c->ctx);
+        info->n_seq_max = llama_n_seq_max(c->ctx);
+        llama_memory_t mem = llama_get_memory(c->ctx);
+        info->has_memory   = mem != nullptr;
+        info->can_shift    = mem != nullptr && llama_memory_can_shift(mem);
+        *out = c.release();
+        return LM_OK;
+    });
+}
+
+void lm_context_free(lm_context * c) {
+    lm::guard(nullptr, [&]() -> int32_t {
+        delete c;
+        return LM_OK;
+    });
+}
+
+void lm_context_abort(lm_context * c, bool on) { c->abort.store(on, std::memory_order_relaxed); }
+
+static void sample_row(lm_context * c, lm_row & r) {
+    r.token = LLAMA_TOKEN_NULL;
+    r.err   = nullptr;
+    r.code  = lm::guard(&r.err, [&]() -> int32_t {
+        r.token = lm::sample(r.sampler, c->ctx, r.index);
+        return LM_OK;
+    });
+}
+
+int32_t lm_decode(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
+                  lm_row * rows, int32_t n_rows, char ** err) {
+    const int32_t code = lm::guard(err, [&]() -> int32_t {
+        c->seq.assign(seq, seq + n);
+        for (size_t i = c->seq_ptr.size(); i < (size_t) n; i++) {
+            c->n_seq.push_back(1);
+            c->seq_ptr.push_back(nullptr);
+        }
+        for (int32_t i = 0; i < n; i++) {
+            c->seq_ptr[i] = &c->seq[i];
+        }
+        llama_batch b = {};
+        b.n_tokens    = n;
+        b.token       = const_cast<llama_token *>(token);
+        b.pos         = const_cast<llama_pos *>(pos);
+        b.n_seq_id    = c->n_seq.data();
+        b.seq_id      = c->seq_ptr.data();
+        b.logits      = const_cast<int8_t *>(logits);
+
+        lm::log_capture log;
+        const int32_t   ret = llama_decode(c->ctx, b);
+        if (ret < 0) {
+            return lm::fail(ret, log.text("llama_decode failed"), err);
+        }
+        return ret;
+    });
+    if (code != LM_OK) {
+        return code;
+    }
+    for (int32_t i = 0; i < n_rows; i++) {
+        sample_row(c, rows[i]);
+        if (rows[i].code == LM_OK) {
+            rows[i].code = lm_sampler_accept(rows[i].sampler, &rows[i].token, 1, true, &rows[i].err);
+        }
+    }
+    return LM_OK;
+}
+
+int32_t lm_sample(lm_context * c, lm_row * row) {
+    sample_row(c, *row);
+    return row->code;
+}
+
+int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        const float * l = llama_get_logits_ith(c->ctx, index);
+        if (l == nullptr) {
+            return lm::fail(LM_ERR, "no logits at this index", err);
+        }
+        memcpy(out, l, n_vocab * sizeof(float));
+        return LM_OK;
+    });
+}
+
+void lm_memory_clear(lm_context * c, bool data) {
+    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+        llama_memory_clear(mem, data);
+    }
+}
+
+bool lm_memory_seq_rm(lm_context * c, int32_t seq, int32_t p0, int32_t p1) {
+    llama_memory_t mem = llama_get_memory(c->ctx);
+    return mem == nullptr || llama_memory_seq_rm(mem, seq, p0, p1);
+}
+
+void lm_memory_seq_cp(lm_context * c, int32_t src, int32_t dst, int32_t p0, int32_t p1) {
+    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+        llama_memory_seq_cp(mem, src, dst, p0, p1);
+    }
+}
+
+void lm_memory_seq_keep(lm_context * c, int32_t seq) {
+    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+        llama_memory_seq_keep(mem, seq);
+    }
+}
+
+void lm_memory_seq_add(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t delta) {
+    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+        llama_memory_seq_add(mem, seq, p0, p1, delta);
+    }
+}
+
+void lm_memory_seq_div(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t d) {
+    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+        llama_memory_seq_div(mem, seq, p0, p1, d);
+    }
+}
+
+int32_t lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max) {
+    llama_memory_t mem = llama_get_memory(c->ctx);
+    *min = mem ? llama_memory_seq_pos_min(mem, seq) : -1;
+    *max = mem ? llama_memory_seq_pos_max(mem, seq) : -1;
+    return LM_OK;
+}

@@ -1,0 +1,76 @@
+// Shared by the C++ side of the border; Go never sees this file.
+#pragma once
+
+#include "shim.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+
+namespace lm {
+
+// Collects what llama.cpp logs at warning level and above on this thread: llama.h reports most failures only there.
+class log_capture {
+  public:
+    log_capture();
+    ~log_capture();
+    log_capture(const log_capture &) = delete;
+    log_capture & operator=(const log_capture &) = delete;
+    // The lines so far without the trailing line break; fallback where there are none.
+    std::string text(const char * fallback) const;
+    bool out_of_memory() const;
+    void add(const char * line);
+
+  private:
+    std::string   lines;
+    log_capture * outer;
+};
+
+struct grammar_error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+inline char * copy(const char * data, size_t n) {
+    char * p = static_cast<char *>(malloc(n + 1));
+    if (p != nullptr) {
+        memcpy(p, data, n);
+        p[n] = 0;
+    }
+    return p;
+}
+
+inline int32_t fail(int32_t code, const std::string & text, char ** err) {
+    if (err != nullptr) {
+        *err = copy(text.data(), text.size());
+    }
+    return code;
+}
+
+// Hands a string to the caller, who frees it.
+inline void give(const std::string & s, char ** out, size_t * n_out) {
+    *out = copy(s.data(), s.size());
+    if (*out == nullptr) {
+        throw std::bad_alloc();
+    }
+    *n_out = s.size();
+}
+
+// Runs f and turns every exception into a code and a text.
+template <typename F> int32_t guard(char ** err, F && f) {
+    try {
+        return f();
+    } catch (const std::bad_alloc &) {
+        return fail(LM_ERR_MEMORY, "out of memory", err);
+    } catch (const grammar_error & e) {
+        return fail(LM_ERR_GRAMMAR, e.what(), err);
+    } catch (const std::exception & e) {
+        return fail(LM_ERR, e.what(), err);
+    } catch (...) {
+        return fail(LM_ERR, "unknown C++ exception", err);
+    }
+}
+
+} // namespace lm

@@ -1,0 +1,215 @@
+#include "shim_sampler.h"
+
+#include "common.h"
+#include "json-schema-to-grammar.h"
+#include "sampling.h"
+
+#include <cmath>
+#include <memory>
+#include <regex>
+
+struct lm_sampler {
+    const llama_model *    model;
+    common_params_sampling params; // kept for reset: common_sampler_reset leaves the grammar where it was
+    common_sampler_ptr     smpl;
+};
+
+namespace {
+
+struct llama_sampler_deleter {
+    void operator()(llama_sampler * s) { llama_sampler_free(s); }
+};
+
+void check_grammar(const llama_model * m, const std::string & gbnf) {
+    lm::log_capture log;
+    std::unique_ptr<llama_sampler, llama_sampler_deleter> g(llama_sampler_init_grammar(llama_model_get_vocab(m), gbnf.c_str(), "root"));
+    if (g == nullptr) {
+        throw lm::grammar_error(log.text("failed to parse grammar"));
+    }
+}
+
+common_sampler_ptr init(const llama_model * m, const common_params_sampling & params) {
+    common_params_sampling p = params; // init may change it
+    common_sampler_ptr     s(common_sampler_init(m, p));
+    if (s == nullptr) {
+        throw std::runtime_error("common_sampler_init failed");
+    }
+    return s;
+}
+
+// Only the samplers that do something, in the order of llama.cpp's tools.
+std::vector<common_sampler_type> chain(const lm_sampler_params * p) {
+    std::vector<common_sampler_type> c;
+    if (p->penalty_last_n != 0 && (p->penalty_repeat != 1.0f || p->penalty_freq != 0.0f || p->penalty_present != 0.0f)) {
+        c.push_back(COMMON_SAMPLER_TYPE_PENALTIES);
+    }
+    if (p->dry_multiplier != 0.0f) {
+        c.push_back(COMMON_SAMPLER_TYPE_DRY);
+    }
+    if (p->temp <= 0.0f) {
+        // the best token survives every filter: keep it alone, so that nothing else is sorted or normalised
+        c.push_back(COMMON_SAMPLER_TYPE_TOP_K);
+        c.push_back(COMMON_SAMPLER_TYPE_TEMPERATURE);
+        return c;
+    }
+    if (p->top_n_sigma > 0.0f) {
+        c.push_back(COMMON_SAMPLER_TYPE_TOP_N_SIGMA);
+    }
+    if (p->top_k > 0) {
+        c.push_back(COMMON_SAMPLER_TYPE_TOP_K);
+    }
+    if (p->typ_p < 1.0f) {
+        c.push_back(COMMON_SAMPLER_TYPE_TYPICAL_P);
+    }
+    if (p->top_p < 1.0f) {
+        c.push_back(COMMON_SAMPLER_TYPE_TOP_P);
+    }
+    if (p->min_p > 0.0f) {
+        c.push_back(COMMON_SAMPLER_TYPE_MIN_P);
+    }
+    if (p->xtc_probability > 0.0f) {
+        c.push_back(COMMON_SAMPLER_TYPE_XTC);
+    }
+    c.push_back(COMMON_SAMPLER_TYPE_TEMPERATURE);
+    return c;
+}
+
+} // namespace
+
+llama_token lm::sample(lm_sampler * s, llama_context * ctx, int32_t index) {
+    if (llama_get_logits_ith(ctx, index) == nullptr) {
+        throw std::runtime_error("no logits at index " + std::to_string(index));
+    }
+    return common_sampler_sample(s->smpl.get(), ctx, index);
+}
+
+int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sampler ** out, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        const llama_vocab * vocab = llama_model_get_vocab(m);
+
+        common_params_sampling sp;
+        sp.no_perf            = true;
+        sp.seed               = p->seed;
+        sp.top_k              = p->temp <= 0.0f ? 1 : p->top_k;
+        sp.top_p              = p->top_p;
+        sp.min_p              = p->min_p;
+        sp.typ_p              = p->typ_p;
+        sp.top_n_sigma        = p->top_n_sigma;
+        sp.xtc_probability    = p->xtc_probability;
+        sp.xtc_threshold      = p->xtc_threshold;
+        sp.temp               = p->temp;
+        sp.dynatemp_range     = p->dynatemp_range;
+        sp.dynatemp_exponent  = p->dynatemp_exponent;
+        sp.penalty_last_n     = p->penalty_last_n;
+        sp.penalty_repeat     = p->penalty_repeat;
+        sp.penalty_freq       = p->penalty_freq;
+        sp.penalty_present    = p->penalty_present;
+        sp.dry_multiplier     = p->dry_multiplier;
+        sp.dry_base           = p->dry_base;
+        sp.dry_allowed_length = p->dry_allowed_length;
+        sp.dry_penalty_last_n = p->dry_penalty_last_n;
+        sp.mirostat           = p->mirostat;
+        sp.mirostat_tau       = p->mirostat_tau;
+        sp.mirostat_eta       = p->mirostat_eta;
+        sp.samplers           = chain(p);
+        for (size_t i = 0; i < p->n_bias; i++) {
+            sp.logit_bias.push_back({p->bias_token[i], p->bias[i]});
+        }
+
+        if (p->n_grammar > 0) {
+            const std::string gbnf(p->grammar, p->n_grammar);
+            check_grammar(m, gbnf); // before common_sampler_init, which leaks when it throws
+            const auto kind = p->grammar_kind == LM_GRAMMAR_TOOLS    ? COMMON_GRAMMAR_TYPE_TOOL_CALLS
+                              : p->grammar_kind == LM_GRAMMAR_SCHEMA ? COMMON_GRAMMAR_TYPE_OUTPUT_FORMAT
+                                                                     : COMMON_GRAMMAR_TYPE_USER;
+            sp.grammar      = common_grammar(kind, gbnf);
+            sp.grammar_lazy = p->grammar_lazy;
+            sp.generation_prompt.assign(p->generation_prompt, p->n_generation_prompt);
+        }
+        for (size_t i = 0; i < p->n_preserved; i++) {
+            sp.preserved_tokens.insert(p->preserved[i]);
+        }
+        for (size_t i = 0; i < p->n_triggers; i++) {
+            const lm_trigger & t = p->triggers[i];
+            common_grammar_trigger g;
+            g.type  = static_cast<common_grammar_trigger_type>(t.type);
+            g.value.assign(t.value, t.n_value);
+            g.token = t.token;
+            if (g.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN || g.type == COMMON_GRAMMAR_TRIGGER_TYPE_PATTERN_FULL) {
+                std::regex re(g.value); // throws here instead of inside common_sampler_init
+            }
+            sp.grammar_triggers.push_back(std::move(g));
+        }
+        if (p->n_thinking_start > 0 && p->n_thinking_ends > 0 && p->grammar_lazy) {
+            // as llama-server: while the model thinks, a lazy grammar is not applied
+            sp.reasoning_budget_start = common_tokenize(vocab, std::string(p->thinking_start, p->n_thinking_start), false, true);
+            for (size_t i = 0; i < p->n_thinking_ends;) {
+                const std::string end(p->thinking_ends + i);
+                sp.reasoning_budget_end.push_back(common_tokenize(vocab, end, false, true));
+                i += end.size() + 1;
+            }
+            sp.reasoning_budget_forced = sp.reasoning_budget_end.front();
+        }
+
+        auto s = std::make_unique<lm_sampler>();
+        s->model  = m;
+        s->params = std::move(sp);
+        s->smpl   = init(m, s->params);
+        *out      = s.release();
+        return LM_OK;
+    });
+}
+
+void lm_sampler_free(lm_sampler * s) {
+    lm::guard(nullptr, [&]() -> int32_t {
+        delete s;
+        return LM_OK;
+    });
+}
+
+int32_t lm_sampler_clone(const lm_sampler * s, lm_sampler ** out, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        auto c    = std::make_unique<lm_sampler>();
+        c->model  = s->model;
+        c->params = s->params;
+        c->smpl.reset(common_sampler_clone(s->smpl.get()));
+        *out = c.release();
+        return LM_OK;
+    });
+}
+
+int32_t lm_sampler_reset(lm_sampler * s, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        s->smpl = init(s->model, s->params);
+        return LM_OK;
+    });
+}
+
+int32_t lm_sampler_accept(lm_sampler * s, const int32_t * tokens, size_t n, bool is_generated, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        try {
+            for (size_t i = 0; i < n; i++) {
+                common_sampler_accept(s->smpl.get(), tokens[i], is_generated);
+            }
+        } catch (const std::bad_alloc &) {
+            throw;
+        } catch (const std::exception & e) {
+            throw lm::grammar_error(e.what());
+        }
+        return LM_OK;
+    });
+}
+
+int32_t lm_grammar_check(const llama_model * m, const char * gbnf, size_t n, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        check_grammar(m, std::string(gbnf, n));
+        return LM_OK;
+    });
+}
+
+int32_t lm_schema_to_grammar(const char * schema, size_t n, char ** out, size_t * n_out, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        lm::give(json_schema_to_grammar(common_json::parse(std::string(schema, n))), out, n_out);
+        return LM_OK;
+    });
+}

@@ -1,0 +1,124 @@
+package native
+
+import "fmt"
+
+// Codes of [Error] beside llama_decode's own (2, 1, -1 and below).
+const (
+	CodeError     = -1000
+	CodeMemory    = -1001
+	CodeCancelled = -1002
+	CodeGrammar   = -1003
+	CodeNoCgo     = -1004
+)
+
+// Error is a failed call: a code of this package or of llama_decode, and llama.cpp's text.
+type Error struct {
+	Code int
+	Text string
+}
+
+func (e *Error) Error() string {
+	if e.Text == "" {
+		return fmt.Sprintf("llama.cpp returned %d", e.Code)
+	}
+	return e.Text
+}
+
+// Device is one ggml backend device.
+type Device struct {
+	Name, Description string
+	Type              string // cpu, gpu, igpu, accel, other
+	MemoryFree        uint64
+	MemoryTotal       uint64
+}
+
+// ModelParams are llama_model_params as far as they are used.
+type ModelParams struct {
+	NGPULayers   int32 // negative = all
+	LoadMode     int32
+	CheckTensors bool
+}
+
+// ModelInfo holds all fixed facts of a model and its vocabulary, read in one call.
+type ModelInfo struct {
+	Size, NParams                                              uint64
+	NCtxTrain, NEmbd, NLayer, NHead, NSWA                      int32
+	RopeType, VocabType, NTokens                               int32
+	BOS, EOS, EOT, NL                                          int32
+	HasEncoder, HasDecoder, IsRecurrent, IsHybrid, IsDiffusion bool
+	AddBOS, AddEOS                                             bool
+	Desc                                                       string
+}
+
+// Flags of a token.
+const (
+	TokenEOG     = 1
+	TokenControl = 2
+	TokenHidden  = 4 // has a text only when special tokens are rendered
+	TokenSpecial = 8 // its text is matched only when special tokens are parsed
+)
+
+// Pieces holds the text of every token: token t's is Text[Ends[t-1]:Ends[t]].
+type Pieces struct {
+	Text  []byte
+	Ends  []uint32
+	Flags []uint8
+}
+
+// ContextParams are llama_context_params as far as they are used.
+type ContextParams struct {
+	NCtx, NBatch, NUBatch, NSeqMax, NOutputsMax uint32
+	NThreads, NThreadsBatch                     int32
+	FlashAttn                                   int32
+	TypeK, TypeV                                int32
+	KVUnified, SWAFull                          bool
+}
+
+// ContextInfo holds what a context was really made with.
+type ContextInfo struct {
+	NCtx, NCtxSeq, NBatch, NUBatch, NSeqMax uint32
+	HasMemory, CanShift                     bool
+}
+
+// Kinds of grammar: they differ in whether the generation prompt is fed to them first.
+const (
+	GrammarUser   = 0
+	GrammarSchema = 1
+	GrammarTools  = 2
+)
+
+// Types of a Trigger.
+const (
+	TriggerToken       = 0
+	TriggerWord        = 1
+	TriggerPattern     = 2
+	TriggerPatternFull = 3
+)
+
+// Trigger starts a lazy grammar.
+type Trigger struct {
+	Type  int32
+	Value string
+	Token int32
+}
+
+// SamplerParams mirror common_params_sampling; all values are final, none means "default".
+type SamplerParams struct {
+	Seed                                                            uint32
+	TopK, PenaltyLastN                                              int32
+	DryAllowedLength, DryPenaltyLastN, Mirostat                     int32
+	Temp, TopP, MinP, TypP, TopNSigma, XTCProbability, XTCThreshold float32
+	DynatempRange, DynatempExponent                                 float32
+	PenaltyRepeat, PenaltyFreq, PenaltyPresent                      float32
+	DryMultiplier, DryBase, MirostatTau, MirostatEta                float32
+	BiasToken                                                       []int32
+	Bias                                                            []float32
+	Grammar                                                         string
+	GrammarKind                                                     int32
+	GrammarLazy                                                     bool
+	GenerationPrompt                                                string
+	ThinkingStart                                                   string
+	ThinkingEnds                                                    []string
+	Triggers                                                        []Trigger
+	Preserved                                                       []int32
+}

@@ -1,0 +1,219 @@
+package llama
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
+)
+
+// Model is a loaded model: weights and vocabulary, no state of an inference (llama_model). It is safe for use by many
+// goroutines, and many contexts may share it. Contexts must be closed before it.
+type Model struct {
+	path  string
+	info  native.ModelInfo
+	meta  map[string]string
+	vocab Vocab
+
+	mu       sync.RWMutex // held for reading while the native model is used
+	native   native.Model
+	closed   bool
+	contexts int // open contexts, guarded by mu held for writing
+}
+
+// LoadModel loads a GGUF file. Of a split model path names the first part.
+//
+// # Errors
+//
+//   - ctx's error when ctx ends during the load
+//   - [fs.ErrNotExist] and other errors of opening the file
+//   - [ErrModelFormat] when the file is no usable model
+//   - [*ErrInsufficientMemory] when it does not fit into memory
+//   - [ErrUnsupported] in a build without cgo
+//
+// C: llama_model_load_from_file
+func LoadModel(ctx context.Context, path string, p ModelParams) (*Model, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("llama: load %s: %w", path, err)
+	}
+	if err := native.Init(); err != nil {
+		return nil, fromNative(err, ErrUnsupported, "llama.cpp")
+	}
+	if p.LoadMode < LoadAuto || p.LoadMode > LoadDirectIO {
+		return nil, errorf(ErrInvalidParam, "LoadMode %d is none of the constants", p.LoadMode)
+	}
+	if err := checkModelFile(path); err != nil {
+		return nil, err
+	}
+	var panicked any
+	progress := func(fraction float32) bool {
+		if ctx.Err() != nil {
+			return false
+		}
+		if p.Progress != nil {
+			panicked = callRecovered(func() { p.Progress(fraction) })
+		}
+		return panicked == nil
+	}
+	np := native.ModelParams{LoadMode: int32(p.LoadMode) - 1, CheckTensors: p.CheckTensors}
+	switch {
+	case p.NGPULayers > 0:
+		np.NGPULayers = int32(min(p.NGPULayers, 1<<20))
+	case p.NGPULayers == NoLayers:
+		np.NGPULayers = 0
+	default:
+		np.NGPULayers = -1
+	}
+	nm, err := native.LoadModel(path, np, progress)
+	var ne *native.Error
+	switch {
+	case panicked != nil:
+		err = fmt.Errorf("llama: load %s: the Progress callback panicked: %v", path, panicked)
+	case errors.As(err, &ne) && ne.Code == native.CodeCancelled:
+		err = fmt.Errorf("llama: load %s: %w", path, ctx.Err())
+	case err != nil:
+		err = fromNative(err, ErrModelFormat, "load "+path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &Model{path: path, native: nm, info: nm.Info()}
+	m.vocab.m = m
+	meta, err := nm.Meta()
+	if err != nil {
+		nm.Free()
+		return nil, fromNative(err, ErrModelFormat, "model")
+	}
+	m.meta = map[string]string{}
+	for f := strings.Split(meta, "\x00"); len(f) >= 2; f = f[2:] {
+		m.meta[f[0]] = f[1]
+	}
+	return m, nil
+}
+
+// checkModelFile opens the file, so that what the file system says is said before llama.cpp says less.
+func checkModelFile(path string) error {
+	if strings.ContainsRune(path, 0) {
+		return errorf(ErrInvalidParam, "the model's path contains a NUL byte")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("llama: load: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("llama: load: %w", err)
+	}
+	if !st.Mode().IsRegular() {
+		return errorf(ErrModelFormat, "load %s: not a regular file", path)
+	}
+	return nil
+}
+
+// callRecovered runs f and returns what it panicked with.
+func callRecovered(f func()) (panicked any) {
+	defer func() { panicked = recover() }()
+	f()
+	return nil
+}
+
+// acquire keeps the native model alive until release.
+func (m *Model) acquire() error {
+	if m == nil {
+		return ErrClosed
+	}
+	m.mu.RLock()
+	if m.closed {
+		m.mu.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (m *Model) release() { m.mu.RUnlock() }
+
+// Close frees the model. It waits for calls in flight and is idempotent; a nil Model is closed.
+//
+// # Errors
+//
+//   - [ErrInUse] while a Context of the model is open; the model stays usable and Close may be called again.
+//
+// C: llama_model_free
+func (m *Model) Close() error {
+	if m == nil {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	if m.contexts > 0 {
+		return errorf(ErrInUse, "close the model's %d contexts first", m.contexts)
+	}
+	m.closed = true
+	m.native.Free()
+	return nil
+}
+
+// Vocab gives the model's vocabulary, which lives as long as the model.
+func (m *Model) Vocab() *Vocab { return &m.vocab }
+
+// Path is what the model was loaded from.
+func (m *Model) Path() string { return m.path }
+
+// Desc describes architecture, size and quantisation, such as "llama 256M Q4_1" (llama_model_desc).
+func (m *Model) Desc() string { return m.info.Desc }
+
+// Size is the size of all tensors in bytes (llama_model_size).
+func (m *Model) Size() uint64 { return m.info.Size }
+
+// NParams is the number of parameters (llama_model_n_params).
+func (m *Model) NParams() uint64 { return m.info.NParams }
+
+// NCtxTrain is the number of positions the model was trained on (llama_model_n_ctx_train).
+func (m *Model) NCtxTrain() int { return int(m.info.NCtxTrain) }
+
+// NEmbd is the width of the embeddings (llama_model_n_embd).
+func (m *Model) NEmbd() int { return int(m.info.NEmbd) }
+
+// NLayer is the number of layers (llama_model_n_layer).
+func (m *Model) NLayer() int { return int(m.info.NLayer) }
+
+// NHead is the number of attention heads (llama_model_n_head).
+func (m *Model) NHead() int { return int(m.info.NHead) }
+
+// NSWA is the width of the sliding attention window in positions, 0 without one (llama_model_n_swa).
+func (m *Model) NSWA() int { return int(m.info.NSWA) }
+
+// HasEncoder says whether the model contains an encoder (llama_model_has_encoder).
+func (m *Model) HasEncoder() bool { return m.info.HasEncoder }
+
+// HasDecoder says whether the model contains a decoder (llama_model_has_decoder).
+func (m *Model) HasDecoder() bool { return m.info.HasDecoder }
+
+// IsRecurrent says whether the model keeps a recurrent state instead of a KV cache (llama_model_is_recurrent).
+func (m *Model) IsRecurrent() bool { return m.info.IsRecurrent }
+
+// IsHybrid says whether the model has both (llama_model_is_hybrid).
+func (m *Model) IsHybrid() bool { return m.info.IsHybrid }
+
+// Meta gives one scalar value of the file's metadata as text (llama_model_meta_val_str).
+func (m *Model) Meta(key string) (string, bool) {
+	v, ok := m.meta[key]
+	return v, ok
+}
+
+// MetaAll gives a copy of all scalar metadata.
+func (m *Model) MetaAll() map[string]string { return maps.Clone(m.meta) }
+
+// needsWholeUBatch says that llama.cpp wants all tokens of a decode in one ubatch: without causal attention, and in encoders.
+func (m *Model) needsWholeUBatch() bool {
+	return m.info.HasEncoder || m.info.IsDiffusion || m.meta[m.meta["general.architecture"]+".attention.causal"] == "false"
+}

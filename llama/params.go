@@ -1,0 +1,81 @@
+package llama
+
+// Values of [ModelParams.NGPULayers] beside a number of layers.
+const (
+	Auto      = 0  // as many layers as the devices take; all of them on the CPU where there is no GPU
+	AllLayers = -1 // every layer
+	NoLayers  = -2 // CPU only
+)
+
+// LoadMode says how a model file is brought into memory (llama_load_mode).
+type LoadMode int
+
+// Load modes; the zero value lets llama.cpp choose.
+const (
+	LoadAuto     LoadMode = iota // memory mapping, unless a device cannot
+	LoadRead                     // read into allocated memory
+	LoadMMap                     // memory mapping
+	LoadMLock                    // read and locked against swapping
+	LoadMMapLock                 // memory mapping, locked against swapping
+	LoadDirectIO                 // direct I/O where the file system has it
+)
+
+// FlashAttn says when attention is computed by the fused kernel (llama_flash_attn_type).
+type FlashAttn int
+
+// Flash attention; the zero value lets llama.cpp choose per device.
+const (
+	FlashAttnAuto FlashAttn = iota
+	FlashAttnOn
+	FlashAttnOff
+)
+
+// KVType is the data type of the KV cache (ggml_type).
+type KVType int
+
+// KV cache types; the zero value is F16. A quantised V cache needs flash attention.
+const (
+	KVF16 KVType = iota
+	KVF32
+	KVBF16
+	KVQ8_0
+	KVQ5_1
+	KVQ5_0
+	KVQ4_1
+	KVQ4_0
+)
+
+var ggmlTypes = map[KVType]int32{KVF16: 1, KVF32: 0, KVBF16: 30, KVQ8_0: 8, KVQ5_1: 7, KVQ5_0: 6, KVQ4_1: 3, KVQ4_0: 2}
+
+func (t KVType) quantised() bool { return t >= KVQ8_0 }
+
+// ModelParams says how to load a model. The zero value is sensible.
+type ModelParams struct {
+	// NGPULayers is a number of layers to keep on GPUs, or Auto, AllLayers, NoLayers.
+	NGPULayers int
+	// Progress is called on the goroutine that loads, with a fraction from 0 to 1. A panic in it ends the load with an error.
+	Progress func(fraction float32)
+	// LoadMode says how the file is brought into memory.
+	LoadMode LoadMode
+	// CheckTensors validates every tensor's data; slower.
+	CheckTensors bool
+}
+
+// ContextParams says how to make a context. The zero value has the defaults of llama.cpp's tools; what the context was
+// really made with (llama.cpp pads and clamps) is told by its methods.
+type ContextParams struct {
+	NCtx          int // positions over all sequences; 0 = the model's n_ctx_train
+	NBatch        int // most tokens of one Decode; 0 = 2048
+	NUBatch       int // most tokens computed at once; 0 = 512
+	NSeqMax       int // sequences, at most 256; 0 = 1
+	NOutputsMax   int // most tokens with logits in one Decode; 0 = NBatch. A small number saves memory for large vocabularies.
+	NThreads      int // threads for one token; 0 = the physical cores
+	NThreadsBatch int // threads for more than one token; 0 = NThreads
+	FlashAttn     FlashAttn
+	// KVUnified keeps all sequences in one stream: any of them may use all of NCtx and SeqCopy of a part is free. Otherwise
+	// each sequence has NCtx/NSeqMax positions of its own.
+	KVUnified bool
+	// SWAFull keeps all positions of sliding-window layers instead of the window alone.
+	SWAFull      bool
+	TypeK, TypeV KVType
+}
