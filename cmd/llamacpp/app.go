@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,8 @@ type pin struct {
 	npmPackage, npmBundle string
 }
 
-var defaultPin = pin{
+// thePin is what main builds; tests put a small tree in its place.
+var thePin = pin{
 	version: llamacpp.Version, tree: llamacpp.Tree,
 	repository: llamacpp.Repository, tag: llamacpp.Tag,
 	npmPackage: llamacpp.NPMPackage, npmBundle: llamacpp.NPMBundle,
@@ -32,12 +34,12 @@ type app struct {
 	cuda      string // auto, 1 or 0
 	cudaArchs string
 	native    bool
-	cc, cxx   string // as given; may hold arguments ("ccache g++")
+	cc, cxx   []string // with arguments: "ccache", "g++"
 
 	stdout, stderr io.Writer
 }
 
-func newApp(p pin, stdout, stderr io.Writer) (*app, error) {
+func newApp(ctx context.Context, p pin, stdout, stderr io.Writer) (*app, error) {
 	root := os.Getenv("XDG_CACHE_HOME")
 	if root == "" {
 		home, err := os.UserHomeDir()
@@ -74,7 +76,7 @@ func newApp(p pin, stdout, stderr io.Writer) (*app, error) {
 	default:
 		return nil, fmt.Errorf("LLAMA_NATIVE is %q: use 1 or 0", v)
 	}
-	a.cc, a.cxx = compilers()
+	a.cc, a.cxx = compilers(ctx)
 	return a, nil
 }
 

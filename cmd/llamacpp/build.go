@@ -96,13 +96,7 @@ func (b cmakeBuild) install(ctx context.Context) error {
 		return err
 	}
 	m.Libraries = append([]string{stampLibrary}, m.Libraries...)
-	cudaDir := ""
-	if b.CUDA {
-		if cudaDir, err = cudaLibDir(b.host.nvcc, b.GOARCH); err != nil {
-			return err
-		}
-	}
-	m.SystemLibraries = llamacpp.SystemLibraries(b.Variant, openMPNames(vars), cudaDir)
+	m.SystemLibraries = llamacpp.SystemLibraries(b.Variant, openMPNames(vars), b.cudaDir)
 	if err := m.write(stage); err != nil {
 		return err
 	}

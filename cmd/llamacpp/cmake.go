@@ -85,7 +85,7 @@ func (b cmakeBuild) compile(ctx context.Context, program, label string, targets 
 	if err := os.WriteFile(b.busyFile(), nil, 0o644); err != nil {
 		return err
 	}
-	bar := progress.New(b.stderr, label, 0, progress.Steps)
+	bar := progress.New(b.stderr, "llamacpp: "+label, 0, progress.Steps)
 	args := append([]string{program, "-C", b.dir, "-j" + strconv.Itoa(runtime.NumCPU())}, targets...)
 	err := child{args: args, env: b.buildEnv(), lock: b.lock, onLine: func(line string) {
 		if done, total, ok := buildStep(line); ok {
@@ -114,7 +114,7 @@ func (b cmakeBuild) buildEnv() []string {
 			env = append(env, kv)
 		}
 	}
-	return append(env, "CC="+b.cc, "CXX="+b.cxx, "NINJA_STATUS=[%f/%t] ",
+	return append(env, "CC="+strings.Join(b.cc, " "), "CXX="+strings.Join(b.cxx, " "), "NINJA_STATUS=[%f/%t] ",
 		// The sources lie without a .git: no other repository above them is theirs.
 		"GIT_CEILING_DIRECTORIES="+filepath.Dir(b.sourceDir()))
 }

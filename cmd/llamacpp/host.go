@@ -110,8 +110,8 @@ func (a *app) choose(h host) (choice, error) {
 		c.because("GPU: no CUDA (CUDA=0)")
 	case h.nvcc != "":
 		c.CUDA = true
-		c.CUDAArchs = firstNonEmpty(a.cudaArchs, strings.Join(h.gpuArchs, ";"))
-		c.because("GPU: CUDA with " + h.nvcc + ", architectures " + firstNonEmpty(c.CUDAArchs, "of llama.cpp's own list"))
+		c.CUDAArchs = cmp.Or(a.cudaArchs, strings.Join(h.gpuArchs, ";"))
+		c.because("GPU: CUDA with " + h.nvcc + ", architectures " + cmp.Or(c.CUDAArchs, "of llama.cpp's own list"))
 	case a.cuda == "1":
 		return c, errors.New("CUDA=1, but there is no nvcc; " + cudaRemedy(h))
 	case h.gpu:

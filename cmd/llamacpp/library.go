@@ -10,8 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-
-	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
 )
 
 // manifest describes a built library; it lies beside its files.
@@ -115,21 +113,4 @@ func sha256File(path string) (string, error) {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// cgoFlags are what a cgo package needs to compile and link against a library.
-type cgoFlags struct{ cpp, cxx, ld []string }
-
-func (l *library) flags() cgoFlags {
-	var f cgoFlags
-	for _, dir := range llamacpp.HeaderDirs {
-		f.cpp = append(f.cpp, "-I"+filepath.Join(l.dir, dir))
-	}
-	f.cpp = append(f.cpp, "-DLM_NATIVE_KEY="+l.Key, "-DLM_NATIVE_VERSION="+l.Version, "-DLM_NATIVE_TREE="+l.Tree)
-	f.cxx = []string{"-std=c++17"}
-	for _, name := range l.Libraries {
-		f.ld = append(f.ld, filepath.Join(l.dir, "lib", name))
-	}
-	f.ld = append(f.ld, l.SystemLibraries...)
-	return f
 }

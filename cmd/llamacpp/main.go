@@ -56,7 +56,7 @@ var errUsage = errors.New("usage")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	code := run(ctx, defaultPin, os.Args[1:], os.Stdout, os.Stderr)
+	code := run(ctx, thePin, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -90,7 +90,7 @@ func dispatch(ctx context.Context, p pin, args []string, stdout, stderr io.Write
 	if len(args) != want {
 		return errUsage
 	}
-	a, err := newApp(p, stdout, stderr)
+	a, err := newApp(ctx, p, stdout, stderr)
 	if err != nil {
 		return err
 	}

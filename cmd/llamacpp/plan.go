@@ -16,6 +16,7 @@ type plan struct {
 	host     host
 	options  []string
 	compiler string
+	cudaDir  string // the CUDA toolkit's libraries
 	key      string
 }
 
@@ -39,6 +40,9 @@ func (a *app) plan(ctx context.Context) (plan, error) {
 	if p.CUDA {
 		version, err := child{args: []string{p.host.nvcc, "--version"}}.output(ctx)
 		if err != nil {
+			return p, err
+		}
+		if p.cudaDir, err = cudaLibDir(p.host.nvcc, p.GOARCH); err != nil {
 			return p, err
 		}
 		p.compiler += "; " + p.host.nvcc + " " + version

