@@ -1,0 +1,213 @@
+package llama
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"math/big"
+	"slices"
+	"strings"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
+)
+
+// A chat template renders one flat string, in which the text of a user that reads like a control token cannot be told from a
+// control token of the template. So such texts are broken before rendering by marks that no template changes and nobody can
+// guess, and joined again after it; what lay between the marks is tokenised without special parsing.
+
+// specialTexts finds the texts that only tokenising with parseSpecial turns into tokens.
+type specialTexts struct {
+	texts   map[string]bool
+	lengths []int // of texts, longest first
+	first   [256]bool
+}
+
+func (v *Vocab) specialTexts() (*specialTexts, error) {
+	if err := v.load(); err != nil {
+		return nil, err
+	}
+	s := &specialTexts{texts: map[string]bool{}}
+	for t, flags := range v.pieces.Flags {
+		if flags&native.TokenSpecial == 0 {
+			continue
+		}
+		if text := string(v.piece(Token(t))); text != "" && !s.texts[text] {
+			s.texts[text] = true
+			s.first[text[0]] = true
+			if !slices.Contains(s.lengths, len(text)) {
+				s.lengths = append(s.lengths, len(text))
+			}
+		}
+	}
+	slices.Sort(s.lengths)
+	slices.Reverse(s.lengths)
+	return s, nil
+}
+
+// at gives the length of the longest special text that begins at text[i], or 0.
+func (s *specialTexts) at(text string, i int) int {
+	if !s.first[text[i]] {
+		return 0
+	}
+	for _, n := range s.lengths {
+		if i+n <= len(text) && s.texts[text[i:i+n]] {
+			return n
+		}
+	}
+	return 0
+}
+
+// breaker marks the special texts of one request.
+type breaker struct {
+	specials        *specialTexts
+	begin, mid, end string
+	used            bool
+	unmark          *strings.Replacer
+}
+
+// newBreaker makes marks that occur in none of the texts. They are digits only, because templates change the case of texts.
+func newBreaker(s *specialTexts, texts ...string) (*breaker, error) {
+	for {
+		n, err := rand.Int(rand.Reader, new(big.Int).Exp(big.NewInt(10), big.NewInt(24), nil))
+		if err != nil {
+			return nil, errorf(ErrUnsupported, "no random numbers: %v", err)
+		}
+		nonce := "7" + n.Text(10)
+		nonce += strings.Repeat("4", 25-len(nonce))
+		if slices.ContainsFunc(texts, func(t string) bool { return strings.Contains(t, nonce) }) {
+			continue
+		}
+		b := &breaker{specials: s, begin: nonce + "1", mid: nonce + "2", end: nonce + "3"}
+		b.unmark = strings.NewReplacer(b.begin, "", b.mid, "", b.end, "")
+		return b, nil
+	}
+}
+
+// text breaks the special texts within a text.
+func (b *breaker) text(text string) string {
+	var out strings.Builder
+	done := 0
+	for i := 0; i < len(text); {
+		n := b.specials.at(text, i)
+		if n == 0 {
+			i++
+			continue
+		}
+		// after the first rune, so that the parts stay valid UTF-8
+		split := i + 1
+		for split < i+n && text[split]&0xC0 == 0x80 {
+			split++
+		}
+		out.WriteString(text[done:i])
+		out.WriteString(b.begin)
+		out.WriteString(text[i:split])
+		out.WriteString(b.mid)
+		out.WriteString(text[split : i+n])
+		out.WriteString(b.end)
+		i += n
+		done = i
+		b.used = true
+	}
+	if done == 0 {
+		return text
+	}
+	out.WriteString(text[done:])
+	return out.String()
+}
+
+// json breaks the special texts within the strings of a valid JSON value and leaves the rest as it is.
+func (b *breaker) json(raw []byte) []byte {
+	var out []byte
+	done := 0
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '"' {
+			continue
+		}
+		begin := i
+		for i++; i < len(raw) && raw[i] != '"'; i++ {
+			if raw[i] == '\\' {
+				i++
+			}
+		}
+		literal := raw[begin:min(i+1, len(raw))]
+		var s string
+		if json.Unmarshal(literal, &s) != nil {
+			continue
+		}
+		if broken := b.text(s); broken != s {
+			out = append(out, raw[done:begin]...)
+			out = append(out, quoteJSON(broken)...)
+			done = i + 1
+		}
+	}
+	if done == 0 {
+		return raw
+	}
+	return append(out, raw[done:]...)
+}
+
+// quoteJSON writes a string without the escapes for HTML, which a template would show to the model.
+func quoteJSON(s string) []byte {
+	var buf bytes.Buffer
+	e := json.NewEncoder(&buf)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s) // a string always encodes
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+}
+
+// segment is a part of a rendered prompt.
+type segment struct {
+	text  string
+	plain bool // tokenise without special parsing
+}
+
+// segments takes the marks out of a rendered prompt.
+func (b *breaker) segments(prompt string) ([]segment, error) {
+	if !b.used {
+		return []segment{{text: prompt}}, nil
+	}
+	var out []segment
+	for prompt != "" {
+		head, rest, found := strings.Cut(prompt, b.begin)
+		if head != "" {
+			out = append(out, segment{text: head})
+		}
+		if !found {
+			break
+		}
+		span, tail, closed := strings.Cut(rest, b.end)
+		if !closed || strings.Contains(span, b.begin) {
+			return nil, errorf(ErrChatTemplate, "the chat template cuts texts apart, so that control tokens in them cannot be told from its own")
+		}
+		out = append(out, segment{text: strings.ReplaceAll(span, b.mid, ""), plain: true})
+		prompt = tail
+	}
+	for _, s := range out {
+		if strings.Contains(s.text, b.begin[:len(b.begin)-1]) {
+			return nil, errorf(ErrChatTemplate, "the chat template rearranges texts, so that control tokens in them cannot be told from its own")
+		}
+	}
+	return out, nil
+}
+
+// tokenizeSegments tokenises a prompt whose parts were told apart; one part gives what Tokenize gives.
+func (v *Vocab) tokenizeSegments(parts []segment) ([]Token, error) {
+	if len(parts) == 1 && !parts[0].plain {
+		return v.Tokenize(parts[0].text, true, true)
+	}
+	var out []Token
+	if v.AddBOS() && v.BOS() != NullToken {
+		out = append(out, v.BOS())
+	}
+	for _, p := range parts {
+		toks, err := v.Tokenize(p.text, false, !p.plain)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, toks...)
+	}
+	if v.AddEOS() && v.EOS() != NullToken {
+		out = append(out, v.EOS())
+	}
+	return out, nil
+}
