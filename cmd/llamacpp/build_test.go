@@ -131,6 +131,7 @@ func TestDamagedCacheIsRepaired(t *testing.T) {
 		"manifest":  func() error { return os.WriteFile(filepath.Join(lib, "../../manifest.json"), []byte("{"), 0o644) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			w.t = t
 			require.NoError(t, damage())
 			code, _, stderr := w.llamacpp("verify")
 			assert.Equal(t, exitFailed, code)

@@ -58,7 +58,7 @@ func newWorld(t *testing.T) *world {
 		t: t, dir: dir, src: filepath.Join(dir, "mini"),
 		log: filepath.Join(dir, "compiled"), block: filepath.Join(dir, "block"), pid: filepath.Join(dir, "pid"),
 	}
-	unpack(t, "testdata/mini.txtar", w.src)
+	unpack(t, "mini.txtar", w.src)
 	w.pin = pin{version: "0.0.1", tag: "v0.0.1", npmPackage: "llama-mini@1.0.0", npmBundle: "package/llama/gitRelease.bundle", repository: "file://" + filepath.Join(dir, "none")}
 	w.rehash()
 	for name, compiler := range map[string]string{"CC": "gcc", "CXX": "g++"} {
@@ -70,6 +70,7 @@ func newWorld(t *testing.T) *world {
 	t.Setenv("CUDA", "0")
 	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOWORK", "off")
+	t.Chdir(dir) // outside every clone
 	for _, name := range []string{"CGO_CPPFLAGS", "CGO_CFLAGS", "CGO_CXXFLAGS", "CGO_LDFLAGS"} {
 		t.Setenv(name, "") // so that it is restored
 		require.NoError(t, os.Unsetenv(name))
@@ -77,9 +78,19 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// testdata is absolute: the tests move about.
+var testdata = func() string {
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}()
+
+// unpack writes the files of an archive in testdata under dir.
 func unpack(t *testing.T, archive, dir string, replace ...string) {
 	t.Helper()
-	ar, err := txtar.ParseFile(archive)
+	ar, err := txtar.ParseFile(filepath.Join(testdata, archive))
 	require.NoError(t, err)
 	for _, f := range ar.Files {
 		path := filepath.Join(dir, f.Name)
@@ -224,7 +235,7 @@ func alive(pid int) bool {
 func (w *world) clone(name string) {
 	w.t.Helper()
 	dir := filepath.Join(w.dir, name)
-	unpack(w.t, "testdata/clone.txtar", dir)
+	unpack(w.t, "clone.txtar", dir)
 	w.t.Chdir(dir)
 }
 
@@ -233,10 +244,10 @@ func program(t *testing.T) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
 	defer cancel()
-	build := exec.CommandContext(ctx, "go", "build", "-o", "program", ".")
+	build := exec.CommandContext(ctx, "go", "build", "-o", "run-me", "./llama/program")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, string(out))
-	out, err = exec.CommandContext(ctx, "./program").CombinedOutput()
+	out, err = exec.CommandContext(ctx, "./run-me").CombinedOutput()
 	require.NoError(t, err, string(out))
 	return strings.TrimSpace(string(out))
 }

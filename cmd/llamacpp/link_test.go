@@ -1,0 +1,188 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A program never keeps a former library, or one library with another's headers,
+// and nobody calls `go clean`.
+func TestChangedLibraryRelinks(t *testing.T) {
+	w := newWorld(t)
+	w.clone("clone")
+	w.must("install")
+	first := program(t)
+	require.Regexp(t, `^1 1 0\.0\.1 `+w.pin.tree, first)
+
+	w.edit("ggml/include/ggml.h", "MINI_ANSWER 1", "MINI_ANSWER 2")
+	w.must("install")
+	assert.Regexp(t, `^2 2 0\.0\.1 `+w.pin.tree, program(t))
+
+	w.edit("ggml/include/ggml.h", "MINI_ANSWER 2", "MINI_ANSWER 1")
+	built := w.compiled("")
+	w.must("install")
+	assert.Equal(t, first, program(t))
+	assert.Equal(t, built, w.compiled(""), "the former library is still in the cache")
+
+	t.Setenv("LLAMA_NATIVE", "1") // other options, same tree
+	w.must("install")
+	native := program(t)
+	assert.Regexp(t, `^1 1 0\.0\.1 `+w.pin.tree, native)
+	assert.NotEqual(t, first, native, "the stamp has another key")
+
+	code, _, stderr := w.llamacpp("verify")
+	assert.Zero(t, code, stderr)
+	t.Setenv("LLAMA_NATIVE", "0")
+	code, _, stderr = w.llamacpp("verify")
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stderr, "links another library")
+}
+
+// Objects compiled for one key do not link with the library of another.
+func TestForeignLibraryDoesNotLink(t *testing.T) {
+	w := newWorld(t)
+	w.clone("clone")
+	w.must("install")
+	one, err := os.ReadFile(linkFile)
+	require.NoError(t, err)
+	w.edit("ggml/include/ggml.h", "MINI_ANSWER 1", "MINI_ANSWER 2")
+	w.must("install")
+	two, err := os.ReadFile(linkFile)
+	require.NoError(t, err)
+
+	ld := func(file []byte) string {
+		for line := range strings.Lines(string(file)) {
+			if strings.HasPrefix(line, "#cgo LDFLAGS:") {
+				return line
+			}
+		}
+		t.Fatal("no LDFLAGS")
+		return ""
+	}
+	mixed := strings.Replace(string(one), ld(one), ld(two), 1)
+	require.NoError(t, os.WriteFile(linkFile, []byte(mixed), 0o644))
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", "run-me", "./llama/program").CombinedOutput()
+	require.Error(t, err)
+	assert.Contains(t, string(out), "undefined reference to `lm_native_")
+}
+
+// In another module the printed lines do what the generated file does in a clone.
+func TestImporterLinksByPrintedLines(t *testing.T) {
+	w := newWorld(t)
+	dir := filepath.Join(w.dir, "an importer")
+	unpack(t, "clone.txtar", dir, modulePath, "example.com/importer")
+	t.Chdir(dir)
+	t.Setenv("CGO_LDFLAGS", "-O1 -L/an/older/path")
+	lines, _ := w.must("install")
+	assert.NoFileExists(t, linkFile)
+	again, _ := w.must("env")
+	assert.Equal(t, lines, again)
+
+	build := exec.CommandContext(t.Context(), "sh", "-ec", lines+lines+"go build -o run-me ./llama/program && ./run-me")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, string(out))
+	assert.Regexp(t, `^1 1 0\.0\.1 `+w.pin.tree, string(out))
+	assert.Contains(t, lines, "export CGO_LDFLAGS='-O1 -L/an/older/path ")
+	assert.Contains(t, lines, "export CGO_CXXFLAGS='-O2 -g -std=c++17'")
+}
+
+func TestEnvReplacesFormerLines(t *testing.T) {
+	w := newWorld(t)
+	former, _ := w.must("install")
+	w.edit("ggml/include/ggml.h", "MINI_ANSWER 1", "MINI_ANSWER 2")
+	for line := range strings.Lines(former) {
+		name, value, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "export ")), "=")
+		t.Setenv(name, strings.Trim(value, "'"))
+	}
+	lines, _ := w.must("install")
+	for line := range strings.Lines(lines) {
+		assert.LessOrEqual(t, strings.Count(line, "libllama.a"), 1, line)
+		assert.LessOrEqual(t, strings.Count(line, "LM_NATIVE_KEY"), 1, line)
+		assert.LessOrEqual(t, strings.Count(line, "-lstdc++"), 1, line)
+	}
+}
+
+func TestEnvWithoutLibraryNamesTheCommand(t *testing.T) {
+	w := newWorld(t)
+	for _, command := range []string{"env", "verify"} {
+		code, stdout, stderr := w.llamacpp(command)
+		assert.Equal(t, exitFailed, code)
+		assert.Empty(t, stdout)
+		assert.Contains(t, stderr, "run llamacpp install")
+	}
+}
+
+// A user's own file in the place of a link is not removed.
+func TestInstallSparesRealDirectories(t *testing.T) {
+	w := newWorld(t)
+	w.clone("clone")
+	require.NoError(t, os.Mkdir(libraryLink, 0o755))
+	code, _, stderr := w.llamacpp("install")
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, stderr, "is no symbolic link")
+	assert.DirExists(t, libraryLink)
+}
+
+// The cache's path may hold spaces and letters of any script; what cgo would
+// refuse is named.
+func TestCachePath(t *testing.T) {
+	w := newWorld(t)
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(w.dir, "mein größter cache"))
+	w.clone("clone")
+	w.must("install")
+	assert.Regexp(t, `^1 1 `, program(t))
+
+	for _, path := range []string{"/tmp/it's", `/tmp/"x"`, "/tmp/$HOME", "/tmp/a;b", "relative"} {
+		t.Setenv("XDG_CACHE_HOME", path)
+		code, _, stderr := w.llamacpp("env")
+		assert.Equal(t, exitFailed, code, path)
+		assert.Contains(t, stderr, "XDG_CACHE_HOME", path)
+	}
+}
+
+// The package that wraps llama.cpp names the command when there is no library.
+func TestMissingLibraryNamesTheCommand(t *testing.T) {
+	root, err := filepath.Abs(filepath.Join(testdata, "../../.."))
+	require.NoError(t, err)
+	overlay := filepath.Join(t.TempDir(), "overlay.json")
+	without := `{"Replace": {"` + filepath.Join(root, linkFile) + `": ""}}`
+	require.NoError(t, os.WriteFile(overlay, []byte(without), 0o644))
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "./"+filepath.Dir(linkFile))
+	build.Dir = root
+	out, err := build.CombinedOutput()
+	require.Error(t, err)
+	first := ""
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "error") {
+			first = line
+			break
+		}
+	}
+	assert.Contains(t, first, "make native", string(out))
+	assert.Contains(t, first, "go run "+modulePath+"/cmd/llamacpp@VERSION install")
+}
+
+// The library that this clone links is the one its manifest describes.
+func TestInstalledLibrary(t *testing.T) {
+	root := filepath.Join(testdata, "../../..")
+	dir, err := os.Readlink(filepath.Join(root, libraryLink))
+	require.NoError(t, err, "run make native")
+	a := &app{pin: thePin, cache: filepath.Dir(filepath.Dir(dir)), stderr: os.Stderr}
+	lib, err := a.openLibrary(filepath.Base(dir))
+	require.NoError(t, err)
+	assert.Equal(t, dir, lib.dir)
+	linked, err := os.ReadFile(filepath.Join(root, linkFile))
+	require.NoError(t, err)
+	assert.Equal(t, string(lib.goFile()), string(linked))
+	if source, err := os.Readlink(filepath.Join(root, sourceLink)); err == nil {
+		tree, err := treeHash(source)
+		require.NoError(t, err)
+		assert.Equal(t, thePin.tree, tree)
+	}
+}
