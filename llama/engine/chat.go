@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"iter"
+	"slices"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// ChatRequest asks for the next message of a conversation.
+type ChatRequest struct {
+	Messages []llama.ChatMessage
+	// Tools are functions that the model may call. The caller runs them and
+	// sends the results in messages of the role "tool".
+	Tools []llama.Tool
+	// ToolChoice is "" or "auto" (the model decides), "none" or "required".
+	ToolChoice string
+	// ParallelToolCalls allows several calls in one answer.
+	ParallelToolCalls bool
+	// Schema is a JSON schema, Grammar a GBNF grammar, that the answer
+	// follows. At most one of them.
+	Schema  json.RawMessage
+	Grammar string
+	// MaxTokens is the most tokens to sample; 0 = until the model ends its
+	// message or the context is full.
+	MaxTokens int
+	// Stop are texts that end the output; they do not become part of it.
+	Stop []string
+	// Sampling; nil = llama.DefaultSamplerParams(). Its Grammar must be empty.
+	Sampling *llama.SamplerParams
+	// IgnoreEOS forbids the end-of-generation tokens.
+	IgnoreEOS bool
+	// EnableThinking; nil = as the template does by itself.
+	EnableThinking *bool
+}
+
+// Chat asks for the next message of a conversation, by the model's chat
+// template. No text in Messages or Tools becomes a control token. The iterator
+// behaves as that of [Engine.Generate].
+//
+// Where the template knows no tools, the system message describes them and a
+// JSON schema enforces the form of the answer; the deltas look the same.
+//
+// # Errors
+//
+//   - [llama.ErrNoChatTemplate] where the model has none and Params.ChatTemplate is empty
+//   - [llama.ErrChatTemplate] and [llama.ErrInvalidMessage] for a conversation that the template refuses
+//   - those of [Engine.Generate]
+func (e *Engine) Chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelta, error] {
+	return func(yield func(ChatDelta, error) bool) {
+		s, err := e.startChat(ctx, r)
+		if err != nil {
+			yield(ChatDelta{}, err)
+			return
+		}
+		s.each(ctx, yield, func(r *Result) ChatDelta { return ChatDelta{Result: r} })
+	}
+}
+
+// CountTokens returns the number of prompt tokens of a request, template and
+// tools included. It computes nothing and does not wait in the queue.
+func (e *Engine) CountTokens(ctx context.Context, r ChatRequest) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if err := e.enter(); err != nil {
+		return 0, err
+	}
+	defer e.leave()
+	prompt, _, err := e.applyTemplate(r)
+	if err != nil {
+		return 0, err
+	}
+	return len(prompt.Tokens), nil
+}
+
+func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDelta], err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := checkLimits("ChatRequest", r.MaxTokens, r.Stop); err != nil {
+		return nil, err
+	}
+	if err := e.enterRequest(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			e.leaveRequest()
+		}
+	}()
+	params, err := e.sampling("ChatRequest", r.Sampling, r.Schema, r.Grammar, r.IgnoreEOS)
+	if err != nil {
+		return nil, err
+	}
+	prompt, inText, err := e.applyTemplate(r)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.checkPrompt(prompt.Tokens); err != nil {
+		return nil, err
+	}
+	render := &chatRenderer{parser: toolParser{}}
+	if !inText {
+		if render.parser, err = prompt.NewParser(); err != nil {
+			return nil, err
+		}
+	}
+	sampler, err := prompt.Sampler(e.model, params)
+	if err != nil {
+		return nil, closeAll(err, render)
+	}
+	seq, err := e.newSequence(prompt.Tokens, r.MaxTokens, sampler)
+	if err != nil {
+		return nil, closeAll(err, render)
+	}
+	shown := map[llama.Token]bool{}
+	for _, t := range prompt.PreservedTokens {
+		shown[t] = true
+	}
+	text := textStream{
+		vocab: e.model.Vocab(), shown: shown,
+		stops: newStopMatcher(slices.Concat(prompt.Stops, r.Stop)),
+	}
+	return startStream(e, seq, text, render), nil
+}
+
+// applyTemplate renders the conversation; inText says that tools had to be
+// described in text.
+func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText bool, err error) {
+	if e.template == nil {
+		return nil, false, llama.ErrNoChatTemplate
+	}
+	t := llama.ChatTemplateRequest{
+		Messages: r.Messages, Tools: r.Tools, ToolChoice: r.ToolChoice, ParallelToolCalls: r.ParallelToolCalls,
+		Schema: r.Schema, Grammar: r.Grammar, AddGenerationPrompt: true, EnableThinking: r.EnableThinking,
+	}
+	prompt, err = e.template.Apply(t)
+	if err != nil || len(r.Tools) == 0 || r.ToolChoice == "none" || prompt.Grammar != "" {
+		return prompt, false, err
+	}
+	if t, err = withToolsInText(t); err != nil {
+		return nil, false, err
+	}
+	prompt, err = e.template.Apply(t)
+	return prompt, true, err
+}

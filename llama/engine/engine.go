@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// Params says how to make an Engine. The zero value is sensible.
+type Params struct {
+	// Model is used by Open only.
+	Model llama.ModelParams
+	// NCtx is the number of cells of the KV cache, which all sequences share;
+	// 0 = the model's n_ctx_train. One request may use all of them, but never
+	// more than the model was trained for.
+	NCtx int
+	// NBatch is the most tokens of one step, NUBatch the most that are computed
+	// at once; 0 = 512 both. A cancelled request ends with the step in flight,
+	// and a new token of the others waits for it, so a larger NBatch makes both
+	// slower where prompts are long; it makes nothing faster on a CPU.
+	NBatch, NUBatch int
+	NThreads        int // 0 = the physical cores
+	FlashAttn       llama.FlashAttn
+	// MaxSequences is the most requests that run at once, at most 256; 0 = 4.
+	MaxSequences int
+	// MaxQueue is the most requests that wait beyond those; 0 = 256.
+	MaxQueue int
+	// ChatTemplate, in jinja, is used instead of the model's own.
+	ChatTemplate string
+	// Logger takes what has no caller to be told to; nil = nothing is logged.
+	Logger *slog.Logger
+}
+
+const (
+	defaultSequences = 4
+	mostSequences    = 256 // LLAMA_MAX_SEQ
+	defaultQueue     = 256
+	defaultBatch     = 512
+)
+
+// Engine runs requests of many goroutines on one model, several at a time. All
+// methods may be called from any goroutine. Several engines may share a model.
+type Engine struct {
+	model    *llama.Model
+	owned    bool // Close closes the model
+	ctx      *llama.Context
+	batch    *llama.Batch
+	template *llama.ChatTemplate // nil where the model has none
+	loop     *loop
+	most     int // requests that may run and wait
+	maxSeq   int // positions of one sequence
+	params   Params
+
+	eogBias func() map[llama.Token]float32 // forbids the end-of-generation tokens
+
+	mu       sync.Mutex
+	closing  bool
+	requests int            // running and waiting
+	rejected uint64         // by ErrBusy
+	users    sync.WaitGroup // goroutines that use the model outside the loop
+	closed   chan struct{}  // Close has ended
+	closeErr error
+}
+
+// Open loads a model and makes an engine of it, which owns and closes the
+// model. ctx cancels the load.
+//
+// # Errors
+//
+// Those of [llama.LoadModel] and of [New].
+func Open(ctx context.Context, path string, p Params) (*Engine, error) {
+	m, err := llama.LoadModel(ctx, path, p.Model)
+	if err != nil {
+		return nil, err
+	}
+	e, err := New(m, p)
+	if err != nil {
+		return nil, errors.Join(err, m.Close())
+	}
+	e.owned = true
+	return e, nil
+}
+
+// New makes an engine of a loaded model. The model must be closed after the
+// engine.
+//
+// # Errors
+//
+//   - [*ErrInvalid] for Params that cannot be
+//   - [llama.ErrUnsupported] for a model that does not generate text from text: one with an encoder
+//   - [*llama.ErrInsufficientMemory] when the KV cache does not fit
+//   - [llama.ErrChatTemplate] for a ChatTemplate that cannot be used
+func New(m *llama.Model, p Params) (*Engine, error) {
+	if err := p.complete(); err != nil {
+		return nil, err
+	}
+	if m.HasEncoder() || !m.HasDecoder() {
+		return nil, errEncoder
+	}
+	template, err := llama.NewChatTemplate(m, p.ChatTemplate)
+	if err != nil && !errors.Is(err, llama.ErrNoChatTemplate) {
+		return nil, err
+	}
+	ctx, err := llama.NewContext(m, llama.ContextParams{
+		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: p.MaxSequences, NOutputsMax: p.MaxSequences,
+		NThreads: p.NThreads, FlashAttn: p.FlashAttn, KVUnified: true,
+	})
+	if err != nil {
+		return nil, errors.Join(err, template.Close())
+	}
+	e := &Engine{
+		model: m, ctx: ctx, template: template, params: p,
+		batch:  llama.NewBatch(ctx.NBatch()),
+		most:   p.MaxSequences + p.MaxQueue,
+		maxSeq: ctx.NCtxSeq(),
+		closed: make(chan struct{}),
+	}
+	if trained := m.NCtxTrain(); trained > 0 {
+		e.maxSeq = min(e.maxSeq, trained)
+	}
+	e.eogBias = sync.OnceValue(func() map[llama.Token]float32 { return eogBias(m.Vocab()) })
+	dec := &contextDecoder{ctx: ctx, batch: e.batch, log: p.Logger}
+	e.loop = newLoop(dec, newScheduler(ctx.NCtx(), ctx.NBatch(), p.MaxSequences, dec.remove), m.Vocab().IsEOG, p.Logger)
+	go e.loop.run()
+	return e, nil
+}
+
+// complete checks the parameters and fills in the defaults.
+func (p *Params) complete() error {
+	for _, f := range []struct {
+		name     string
+		v        *int
+		standard int
+		most     int
+	}{
+		{"NBatch", &p.NBatch, defaultBatch, 1 << 20},
+		{"NUBatch", &p.NUBatch, defaultBatch, 1 << 20},
+		{"MaxSequences", &p.MaxSequences, defaultSequences, mostSequences},
+		{"MaxQueue", &p.MaxQueue, defaultQueue, 1 << 20},
+	} {
+		if *f.v < 0 || *f.v > f.most {
+			return invalid("Params."+f.name, "%d: want 0 to %d", *f.v, f.most)
+		}
+		if *f.v == 0 {
+			*f.v = f.standard
+		}
+	}
+	if p.NCtx != 0 && p.NCtx < p.MaxSequences {
+		return invalid("Params.NCtx", "%d: want at least one cell for each of the %d sequences", p.NCtx, p.MaxSequences)
+	}
+	// A step holds at least one token of each sequence.
+	p.NBatch = max(p.NBatch, p.MaxSequences)
+	if p.Logger == nil {
+		p.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// Model is the model that the engine runs. It is valid until the engine, if it
+// owns it, is closed.
+func (e *Engine) Model() *llama.Model { return e.model }
+
+// HasChatTemplate says whether Chat works.
+func (e *Engine) HasChatTemplate() bool { return e.template != nil }
+
+// Close ends all requests with [ErrClosed], waits until none uses the model any
+// more, and frees the context, and the model if Open loaded it. It aborts the
+// step in flight and waits for no consumer: it may be called while iterating.
+// Idempotent, nil-safe, and safe from several goroutines: all of them wait.
+func (e *Engine) Close() error {
+	if e == nil {
+		return nil
+	}
+	e.mu.Lock()
+	first := !e.closing
+	e.closing = true
+	e.mu.Unlock()
+	if !first {
+		<-e.closed
+		return e.closeErr
+	}
+	e.loop.close()
+	e.users.Wait()
+	errs := []error{e.batch.Close(), e.ctx.Close(), e.template.Close()}
+	if e.owned {
+		errs = append(errs, e.model.Close())
+	}
+	e.closeErr = errors.Join(errs...)
+	close(e.closed)
+	return e.closeErr
+}
+
+// enter registers a goroutine that is going to use the model; leave is its end.
+func (e *Engine) enter() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return ErrClosed
+	}
+	e.users.Add(1)
+	return nil
+}
+
+func (e *Engine) leave() { e.users.Done() }
+
+// enterRequest is enter for a request: it takes one of the places.
+func (e *Engine) enterRequest() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closing:
+		return ErrClosed
+	case e.requests == e.most:
+		e.rejected++
+		return ErrBusy
+	}
+	e.requests++
+	e.users.Add(1)
+	return nil
+}
+
+func (e *Engine) leaveRequest() {
+	e.mu.Lock()
+	e.requests--
+	e.mu.Unlock()
+	e.users.Done()
+}

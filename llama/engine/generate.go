@@ -1,0 +1,100 @@
+package engine
+
+import (
+	"context"
+	"iter"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// Generate continues a text. Each range over the iterator is one request, and
+// ends with exactly one of
+//
+//   - a delta with the Result;
+//   - an error, once and last. Beside it the Result, where the request got as
+//     far as the queue, tells what was done;
+//   - the consumer's break, return or panic.
+//
+// A request that is cancelled, by ctx or by leaving the loop, ends with the
+// step in flight: no delta follows, and when the range statement is left its
+// sequence and cells are free. A slow consumer delays nobody: its deltas are
+// merged.
+//
+// # Errors
+//
+//   - the error of ctx; [ErrBusy], [ErrClosed], [*ErrInvalid]
+//   - [*llama.ErrContextFull] for a prompt longer than the context; nothing was computed. An output that fills the
+//     context is no error, its finish reason is "context"
+//   - [llama.ErrInvalidToken], [llama.ErrInvalidParam], [llama.ErrInvalidGrammar], [llama.ErrInvalidSchema]
+//   - [*llama.DecodeError] when the step failed; the engine goes on
+func (e *Engine) Generate(ctx context.Context, r Request) iter.Seq2[Delta, error] {
+	return func(yield func(Delta, error) bool) {
+		s, err := e.startGenerate(ctx, r)
+		if err != nil {
+			yield(Delta{}, err)
+			return
+		}
+		s.each(ctx, yield, func(r *Result) Delta { return Delta{Result: r} })
+	}
+}
+
+func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta], err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := checkLimits("Request", r.MaxTokens, r.Stop); err != nil {
+		return nil, err
+	}
+	if err := e.enterRequest(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			e.leaveRequest()
+		}
+	}()
+	prompt := r.Tokens
+	if prompt == nil {
+		if prompt, err = e.model.Vocab().Tokenize(r.Prompt, true, r.ParseSpecial); err != nil {
+			return nil, err
+		}
+	} else if r.Prompt != "" {
+		return nil, invalid("Request.Tokens", "set together with Prompt")
+	}
+	if err := e.checkPrompt(prompt); err != nil {
+		return nil, err
+	}
+	params, err := e.sampling("Request", r.Sampling, r.Schema, r.Grammar, r.IgnoreEOS)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case len(r.Schema) > 0:
+		if params.Grammar, err = llama.SchemaToGrammar(r.Schema); err != nil {
+			return nil, err
+		}
+	case r.Grammar != "":
+		params.Grammar = r.Grammar
+	}
+	sampler, err := llama.NewSampler(e.model, params)
+	if err != nil {
+		return nil, err
+	}
+	seq, err := e.newSequence(prompt, r.MaxTokens, sampler)
+	if err != nil {
+		return nil, err
+	}
+	text := textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
+	return startStream[Delta](e, seq, text, textRenderer{}), nil
+}
+
+// textRenderer is the renderer of Generate: text as it is.
+type textRenderer struct{}
+
+func (textRenderer) add(d *Delta, text string, tokens []llama.Token) {
+	d.Text += text
+	d.Tokens = append(d.Tokens, tokens...)
+}
+
+func (textRenderer) end(d *Delta, r *Result) { d.Result = r }
+func (textRenderer) Close() error            { return nil }

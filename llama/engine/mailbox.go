@@ -1,0 +1,54 @@
+package engine
+
+import "sync"
+
+// mailbox hands a growing value from one goroutine to another without ever
+// blocking the sender: what is not yet taken is merged. Its size is bounded by
+// what the sender merges (here: by the output of one request).
+type mailbox[T any] struct {
+	ready chan struct{} // holds one signal while there is something to take
+
+	mu     sync.Mutex
+	value  T
+	full   bool
+	closed bool
+}
+
+func newMailbox[T any]() *mailbox[T] {
+	return &mailbox[T]{ready: make(chan struct{}, 1)}
+}
+
+// put merges into the waiting value.
+func (m *mailbox[T]) put(merge func(*T)) {
+	m.mu.Lock()
+	merge(&m.value)
+	m.full = true
+	m.mu.Unlock()
+	m.signal()
+}
+
+// close says that nothing follows; what waits can still be taken.
+func (m *mailbox[T]) close() {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.signal()
+}
+
+// take returns what waits (ok is false where nothing does) and whether the
+// mailbox is closed, so that nothing can follow.
+func (m *mailbox[T]) take() (value T, ok, closed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, ok, closed = m.value, m.full, m.closed
+	var zero T
+	m.value, m.full = zero, false
+	return value, ok, closed
+}
+
+func (m *mailbox[T]) signal() {
+	select {
+	case m.ready <- struct{}{}:
+	default:
+	}
+}

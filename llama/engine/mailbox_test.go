@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestMailboxMergesWhatIsNotTaken(t *testing.T) {
+	m := newMailbox[[]int]()
+	_, ok, closed := m.take()
+	require.False(t, ok)
+	require.False(t, closed)
+
+	for i := range 3 {
+		m.put(func(v *[]int) { *v = append(*v, i) })
+	}
+	<-m.ready
+	v, ok, closed := m.take()
+	require.Equal(t, []int{0, 1, 2}, v)
+	require.True(t, ok)
+	require.False(t, closed)
+
+	m.put(func(v *[]int) { *v = append(*v, 3) })
+	m.close()
+	<-m.ready
+	v, ok, closed = m.take()
+	require.Equal(t, []int{3}, v)
+	require.True(t, ok)
+	require.True(t, closed)
+}
+
+func TestMailboxLosesNothingUnderLoad(t *testing.T) {
+	const n = 10000
+	m := newMailbox[[]int]()
+	go func() {
+		for i := range n {
+			m.put(func(v *[]int) { *v = append(*v, i) })
+		}
+		m.close()
+	}()
+	next := 0
+	for closed := false; !closed; {
+		<-m.ready
+		var v []int
+		v, _, closed = m.take()
+		for _, i := range v {
+			require.Equal(t, next, i)
+			next++
+		}
+	}
+	require.Equal(t, n, next)
+}

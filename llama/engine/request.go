@@ -1,0 +1,139 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// Request is text to be continued as it is, without a chat template.
+type Request struct {
+	// Prompt is tokenised with the special tokens that the model adds to a
+	// text. Texts of control tokens in it stay text, unless ParseSpecial.
+	Prompt string
+	// Tokens is used instead of Prompt, unchanged.
+	Tokens []llama.Token
+	// ParseSpecial makes control tokens of their texts in Prompt, such as
+	// "<|im_start|>". Never set it for text of users.
+	ParseSpecial bool
+	// MaxTokens is the most tokens to sample; 0 = until the model ends its
+	// text or the context is full.
+	MaxTokens int
+	// Stop are texts that end the output; they do not become part of it.
+	Stop []string
+	// Sampling; nil = llama.DefaultSamplerParams(). The zero SamplerParams are
+	// greedy.
+	Sampling *llama.SamplerParams
+	// Schema is a JSON schema that the output follows; Grammar is a GBNF
+	// grammar that it follows. At most one of them, and of Sampling.Grammar.
+	Schema  json.RawMessage
+	Grammar string
+	// IgnoreEOS forbids the end-of-generation tokens.
+	IgnoreEOS bool
+}
+
+// bounds of what one request may bring, so that a single one cannot use up
+// the memory of the process.
+const (
+	mostStops     = 256
+	mostStopBytes = 64 << 10
+)
+
+func checkLimits(kind string, maxTokens int, stops []string) error {
+	if maxTokens < 0 {
+		return invalid(kind+".MaxTokens", "%d is negative", maxTokens)
+	}
+	if len(stops) > mostStops {
+		return invalid(kind+".Stop", "%d stop strings: want at most %d", len(stops), mostStops)
+	}
+	size := 0
+	for i, s := range stops {
+		size += len(s)
+		switch {
+		case s == "":
+			return invalid(fmt.Sprintf("%s.Stop[%d]", kind, i), "empty")
+		case !utf8.ValidString(s):
+			return invalid(fmt.Sprintf("%s.Stop[%d]", kind, i), "not UTF-8, so it can never appear in the output")
+		case size > mostStopBytes:
+			return invalid(kind+".Stop", "more than %d bytes together", mostStopBytes)
+		}
+	}
+	return nil
+}
+
+// sampling completes the sampler parameters of a request.
+func (e *Engine) sampling(kind string, given *llama.SamplerParams, schema json.RawMessage, grammar string, ignoreEOS bool) (llama.SamplerParams, error) {
+	p := llama.DefaultSamplerParams()
+	if given != nil {
+		p = *given
+	}
+	constraints := 0
+	for _, set := range []bool{len(schema) > 0, grammar != "", p.Grammar != ""} {
+		if set {
+			constraints++
+		}
+	}
+	if constraints > 1 {
+		return p, invalid(kind+".Schema", "at most one of Schema, Grammar and Sampling.Grammar can be set")
+	}
+	if ignoreEOS {
+		bias := maps.Clone(e.eogBias())
+		for t, b := range p.LogitBias {
+			if _, forbidden := bias[t]; !forbidden {
+				bias[t] = b
+			}
+		}
+		p.LogitBias = bias
+	}
+	return p, nil
+}
+
+func eogBias(v *llama.Vocab) map[llama.Token]float32 {
+	bias := map[llama.Token]float32{}
+	for t := range llama.Token(v.NTokens()) {
+		if v.IsEOG(t) {
+			bias[t] = float32(math.Inf(-1))
+		}
+	}
+	return bias
+}
+
+// newSequence prepares the sequence of a checked prompt. It takes the sampler
+// over, also where there is an error.
+func (e *Engine) newSequence(prompt []llama.Token, maxTokens int, sampler *llama.Sampler) (*sequence, error) {
+	if err := sampler.AcceptPrompt(prompt); err != nil {
+		return nil, errors.Join(err, sampler.Close())
+	}
+	// A full context can still give one token: it is sampled, not computed.
+	output, reason := e.maxSeq-len(prompt)+1, FinishContext
+	if maxTokens > 0 && maxTokens <= output {
+		output, reason = maxTokens, FinishLength
+	}
+	return &sequence{
+		prompt: len(prompt), limit: len(prompt) + output, limitReason: reason, tokens: slices.Clone(prompt),
+		sampler: sampler, out: newMailbox[[]llama.Token](), retired: make(chan struct{}),
+	}, nil
+}
+
+// checkPrompt refuses what cannot be computed before anything is.
+func (e *Engine) checkPrompt(prompt []llama.Token) error {
+	if len(prompt) == 0 {
+		return invalid("Request.Prompt", "empty: there is no token to continue from")
+	}
+	if len(prompt) > e.maxSeq {
+		return &llama.ErrContextFull{Have: len(prompt), Max: e.maxSeq}
+	}
+	n := llama.Token(e.model.Vocab().NTokens())
+	for i, t := range prompt {
+		if t < 0 || t >= n {
+			return fmt.Errorf("engine: prompt token %d is %d, the vocabulary has %d: %w", i, t, n, llama.ErrInvalidToken)
+		}
+	}
+	return nil
+}

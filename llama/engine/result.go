@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// FinishReason says why a request ended.
+type FinishReason string
+
+const (
+	FinishStop      FinishReason = "stop"       // an end-of-generation token or a stop string
+	FinishLength    FinishReason = "length"     // MaxTokens
+	FinishToolCalls FinishReason = "tool_calls" // the model asks for tools (Chat only)
+	FinishCancelled FinishReason = "cancelled"  // the caller's context was done
+	FinishContext   FinishReason = "context"    // the context is full
+)
+
+// Delta is a piece of the output of [Engine.Generate]. What arrives while the
+// consumer is busy is merged into one delta.
+type Delta struct {
+	// Text is valid UTF-8. Bytes of an unfinished character and text that may
+	// become a stop string are held back until they are decided.
+	Text string
+	// Tokens are the tokens sampled since the last delta, the end-of-generation
+	// token included, whether or not their text is shown already.
+	Tokens []llama.Token
+	// Result is set in the last delta only.
+	Result *Result
+}
+
+// ChatDelta is a piece of the output of [Engine.Chat].
+type ChatDelta struct {
+	Content   string          // text of the answer
+	Reasoning string          // text of the model's reasoning, where its template marks it
+	ToolCalls []ToolCallDelta // pieces of tool calls, ordered by Index
+	Result    *Result         // set in the last delta only
+}
+
+// ToolCallDelta is a piece of one tool call. The first piece of an Index
+// carries ID and Name; the Arguments of all its pieces, joined, are JSON.
+type ToolCallDelta struct {
+	Index     int
+	ID        string
+	Name      string
+	Arguments string
+}
+
+// Result describes a finished request.
+type Result struct {
+	FinishReason FinishReason
+	Usage        Usage
+	Timings      Timings
+	// Seed is the one that was used: with it, the same request gives the same
+	// output, as far as the logits are the same. They differ in their last bits
+	// when other requests share the steps (another batch shape).
+	Seed uint32
+}
+
+// Usage counts tokens.
+type Usage struct {
+	Prompt   int // tokens of the prompt
+	Cached   int // of them taken from memory instead of computed
+	Computed int // of them computed; those computed again after a preemption count again
+	Output   int // tokens sampled, the end-of-generation token included
+}
+
+// Timings are wall-clock times of one request.
+type Timings struct {
+	Queue  time.Duration // from the submission to the first step
+	Prompt time.Duration // from there to the first output token
+	Decode time.Duration // from there to the last output token: Usage.Output-1 tokens
+}

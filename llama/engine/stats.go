@@ -1,0 +1,33 @@
+package engine
+
+// Stats describes an engine at one moment. Counters count from New on.
+type Stats struct {
+	MaxSequences, MaxQueue int // as in Params
+	Running, Waiting       int // requests; those being prepared wait
+
+	Cells, CellsReserved int // of the KV cache; a running request reserves cells before it needs them
+
+	Finished, Cancelled, Failed uint64 // requests that ended
+	Rejected                    uint64 // requests that got ErrBusy
+	Preempted                   uint64 // times that a request had to give up its cells and was computed again
+	Steps                       uint64 // batches computed
+	PromptTokens, OutputTokens  uint64 // computed, sampled
+}
+
+// Stats may be called at any time, also after Close.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	s := Stats{MaxSequences: e.params.MaxSequences, MaxQueue: e.params.MaxQueue, Waiting: e.requests, Rejected: e.rejected}
+	e.mu.Unlock()
+
+	l := e.loop
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.Running = len(l.sched.running)
+	s.Waiting = max(0, s.Waiting-s.Running)
+	s.Cells, s.CellsReserved = l.sched.capacity, l.sched.reserved
+	s.Finished, s.Cancelled, s.Failed = l.counts.finished, l.counts.cancelled, l.counts.failed
+	s.Preempted, s.Steps = l.sched.preempted, l.counts.steps
+	s.PromptTokens, s.OutputTokens = l.counts.prompt, l.counts.output
+	return s
+}

@@ -1,0 +1,194 @@
+package engine
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// Tools for models whose chat template knows none: the system message describes
+// them, a JSON schema forces the answer into one of two shapes,
+//
+//	{"tool_calls": [{"name": "…", "arguments": {…}}]}
+//	{"response": "…"}
+//
+// and toolParser reads it back. llama.cpp did this itself until it derived its
+// parsers from the template; since then it ignores tools there.
+
+const toolInstructions = `You can call these functions. Each line is one function, its parameters are a JSON schema:
+%s
+Answer with JSON only. To call a function, answer
+{"tool_calls": [{"name": "the function", "arguments": {its parameters}}]}
+and you get its result in the next message.`
+
+const responseInstructions = ` To answer the user without a function, answer
+{"response": "your text"}`
+
+// withToolsInText rewrites a request so that a template without tools can
+// render it: no Tools, a Schema instead.
+func withToolsInText(r llama.ChatTemplateRequest) (llama.ChatTemplateRequest, error) {
+	if len(r.Schema) > 0 || r.Grammar != "" {
+		return r, &ErrInvalid{"ChatRequest.Tools", "cannot be combined with Schema or Grammar: the template of this model has no tool calls, so the tools need the schema"}
+	}
+	required := r.ToolChoice == "required"
+	schema, err := toolSchema(r.Tools, required, r.ParallelToolCalls)
+	if err != nil {
+		return r, err
+	}
+	var list strings.Builder
+	for _, t := range r.Tools {
+		line, err := json.Marshal(toolLine{t.Name, t.Description, parametersOf(t)})
+		if err != nil {
+			return r, &ErrInvalid{"ChatRequest.Tools", err.Error()}
+		}
+		list.Write(line)
+		list.WriteByte('\n')
+	}
+	text := fmt.Sprintf(toolInstructions, strings.TrimSuffix(list.String(), "\n"))
+	if !required {
+		text += responseInstructions
+	}
+	messages := make([]llama.ChatMessage, 0, len(r.Messages)+1)
+	if len(r.Messages) == 0 || r.Messages[0].Role != "system" {
+		messages = append(messages, llama.ChatMessage{Role: "system", Content: text})
+	}
+	for i, m := range r.Messages {
+		switch {
+		case i == 0 && m.Role == "system":
+			m.Content += "\n\n" + text
+		case m.Role == "assistant":
+			m, err = answerAsText(m)
+		case m.Role == "tool":
+			m, err = toolResultAsText(m)
+		}
+		if err != nil {
+			return r, &ErrInvalid{fmt.Sprintf("ChatRequest.Messages[%d]", i), err.Error()}
+		}
+		messages = append(messages, m)
+	}
+	r.Messages, r.Schema, r.Tools, r.ToolChoice = messages, schema, nil, ""
+	return r, nil
+}
+
+type toolLine struct {
+	Name        string          `json:"name"`
+	Description string          `json:"description,omitempty"`
+	Parameters  json.RawMessage `json:"parameters"`
+}
+
+type toolCallText struct {
+	Name      string          `json:"name"`
+	Arguments json.RawMessage `json:"arguments"`
+}
+
+type toolAnswer struct {
+	ToolCalls []toolCallText `json:"tool_calls,omitempty"`
+	Response  string         `json:"response,omitempty"`
+}
+
+// answerAsText shows the model its own earlier answers in the shape that it is
+// asked for now.
+func answerAsText(m llama.ChatMessage) (llama.ChatMessage, error) {
+	a := toolAnswer{Response: m.Content}
+	for _, c := range m.ToolCalls {
+		a.ToolCalls = append(a.ToolCalls, toolCallText{c.Name, json.RawMessage(c.Arguments)})
+	}
+	if len(a.ToolCalls) > 0 {
+		a.Response = ""
+	}
+	text, err := json.Marshal(a)
+	m.Content, m.ToolCalls = string(text), nil
+	return m, err
+}
+
+func toolResultAsText(m llama.ChatMessage) (llama.ChatMessage, error) {
+	text, err := json.Marshal(struct {
+		Name   string `json:"name,omitempty"`
+		Result string `json:"result"`
+	}{m.Name, m.Content})
+	return llama.ChatMessage{Role: "user", Content: string(text)}, err
+}
+
+func parametersOf(t llama.Tool) json.RawMessage {
+	if len(t.Parameters) == 0 {
+		return json.RawMessage(`{"type":"object"}`)
+	}
+	return t.Parameters
+}
+
+// The parts of a schema, as structs because the order of properties is the
+// order in which the model must write them.
+type (
+	objectSchema struct {
+		Type       string   `json:"type"`
+		Properties any      `json:"properties"`
+		Required   []string `json:"required"`
+		Closed     bool     `json:"additionalProperties"`
+	}
+	callProperties struct {
+		Name      any `json:"name"`
+		Arguments any `json:"arguments"`
+	}
+	arraySchema struct {
+		Type     string `json:"type"`
+		Items    any    `json:"items"`
+		MinItems int    `json:"minItems"`
+		MaxItems int    `json:"maxItems"`
+	}
+)
+
+// moveRefs makes the references of a schema that becomes part of a larger one
+// point to its new place, and keeps the order of its properties. In compact
+// JSON the replaced text can only be a key and the beginning of its value:
+// quotes inside strings are escaped.
+func moveRefs(schema json.RawMessage, to string) (json.RawMessage, error) {
+	var b bytes.Buffer
+	if err := json.Compact(&b, schema); err != nil {
+		return nil, err
+	}
+	return bytes.ReplaceAll(b.Bytes(), []byte(`"$ref":"#/`), []byte(`"$ref":"`+to)), nil
+}
+
+// maxParallelCalls bounds the calls of one answer.
+const maxParallelCalls = 16
+
+func toolSchema(tools []llama.Tool, required, parallel bool) (json.RawMessage, error) {
+	definitions := map[string]json.RawMessage{}
+	var calls []any
+	for i, t := range tools {
+		key := fmt.Sprintf("tool%d", i)
+		parameters, err := moveRefs(parametersOf(t), "#/$defs/"+key+"/")
+		if err != nil {
+			return nil, &ErrInvalid{fmt.Sprintf("ChatRequest.Tools[%d].Parameters", i), "not a JSON schema: " + err.Error()}
+		}
+		definitions[key] = parameters
+		calls = append(calls, objectSchema{
+			Type: "object",
+			Properties: callProperties{
+				Name:      map[string]any{"const": t.Name},
+				Arguments: map[string]any{"$ref": "#/$defs/" + key},
+			},
+			Required: []string{"name", "arguments"},
+		})
+	}
+	most := 1
+	if parallel {
+		most = maxParallelCalls
+	}
+	answers := []any{objectSchema{
+		Type:       "object",
+		Properties: map[string]any{"tool_calls": arraySchema{"array", map[string]any{"anyOf": calls}, 1, most}},
+		Required:   []string{"tool_calls"},
+	}}
+	if !required {
+		answers = append(answers, objectSchema{
+			Type:       "object",
+			Properties: map[string]any{"response": map[string]any{"type": "string"}},
+			Required:   []string{"response"},
+		})
+	}
+	return json.Marshal(map[string]any{"anyOf": answers, "$defs": definitions})
+}
