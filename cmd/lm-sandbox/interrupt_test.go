@@ -5,6 +5,9 @@ import (
 	"net/http/httptest"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // signalCodes are the signals that end a command in order, and the exit code of each.
@@ -31,5 +34,46 @@ func TestModelPullInterrupted(t *testing.T) {
 				t.Errorf("stderr: %s", &c.stderr)
 			}
 		})
+	}
+}
+
+func TestRunInterrupted(t *testing.T) {
+	for signal, code := range signalCodes {
+		t.Run(signal.String(), func(t *testing.T) {
+			c := start(t, "run", "--raw", "-p", "Count: 1 2 3 4 5", "-n", "0", "--ignore-eos", "--temp", "0")
+			c.read(" ") // what came is printed at once
+			c.signal(signal)
+			if got := c.wait(); got != code {
+				t.Errorf("exit code %d, want %d", got, code)
+			}
+			if c.stderr.Len() > 0 {
+				t.Errorf("stderr: %s", &c.stderr)
+			}
+		})
+	}
+}
+
+// A prompt that does not come can be given up.
+func TestRunInterruptedBeforePrompt(t *testing.T) {
+	c := start(t, "run")
+	if _, err := c.stdin.WriteString("half a pro"); err != nil {
+		t.Fatal(err)
+	}
+	for { // until it was read
+		unread, err := unix.IoctlGetInt(int(c.stdin.Fd()), unix.TIOCINQ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if unread == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	c.signal(syscall.SIGINT)
+	if code := c.wait(); code != 130 {
+		t.Errorf("exit code %d, want 130", code)
+	}
+	if c.stderr.Len() > 0 {
+		t.Errorf("stderr: %s", &c.stderr)
 	}
 }

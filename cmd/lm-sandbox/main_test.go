@@ -13,20 +13,22 @@ import (
 // TestMain lets the scripts run this test binary as the command "lm-sandbox", and
 // fails the run when a test in this process leaves a goroutine behind.
 func TestMain(m *testing.M) {
+	testscript.Main(leakChecked{m}, map[string]func(){"lm-sandbox": main})
+}
+
+// leakChecked is the run in this process; the commands of the scripts do not pass here.
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
 	for name, value := range map[string]string{
 		"GORACE":           "atexit_sleep_ms=10", // else each process lingers for a second at its end
+		"OMP_WAIT_POLICY":  "passive",            // scripts share the cores: waiting threads must not spin
 		"LM_SANDBOX_MODEL": "",                   // the tests know what the default model says
 	} {
 		if err := os.Setenv(name, value); err != nil {
 			panic(err)
 		}
 	}
-	testscript.Main(leakChecked{m}, map[string]func(){"lm-sandbox": main})
-}
-
-type leakChecked struct{ m *testing.M }
-
-func (l leakChecked) Run() int {
 	code := l.m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		_, _ = fmt.Fprintf(os.Stderr, "goleak: %v\n", err)
@@ -48,7 +50,9 @@ func TestScripts(t *testing.T) {
 		Cmds:                scriptCommands,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", cache)
-			env.Setenv("GORACE", os.Getenv("GORACE"))
+			for _, name := range []string{"GORACE", "OMP_WAIT_POLICY"} {
+				env.Setenv(name, os.Getenv(name))
+			}
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o755)
 		},

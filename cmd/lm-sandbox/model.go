@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -110,14 +109,4 @@ func pullModel(ctx context.Context, std stdio, ref string) (hub.Model, error) {
 		return hub.Model{}, modelFailure(err)
 	}
 	return m, nil
-}
-
-// modelFailure marks err as one of the model. Its text already says what to do where
-// there is no hint.
-func modelFailure(err error) error {
-	f := &failure{code: exitModel, err: err}
-	if errors.Is(err, hub.ErrModelFormat) {
-		f.hint = "'lm-sandbox model pull' brings a small model that works"
-	}
-	return f
 }

@@ -17,7 +17,7 @@ import (
 type cli struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	stdin  io.WriteCloser
+	stdin  *os.File // our end of the pipe
 	stdout io.ReadCloser
 	stderr bytes.Buffer
 }
@@ -25,19 +25,21 @@ type cli struct {
 // start runs this test binary as lm-sandbox. It is killed when the test ends.
 func start(t *testing.T, args ...string) *cli {
 	t.Helper()
-	c := &cli{t: t, cmd: exec.Command("lm-sandbox", args...)}
-	c.cmd.Stderr = &c.stderr
-	var err error
-	if c.stdin, err = c.cmd.StdinPipe(); err != nil {
+	stdin, ours, err := os.Pipe()
+	if err != nil {
 		t.Fatal(err)
 	}
+	c := &cli{t: t, cmd: exec.Command("lm-sandbox", args...), stdin: ours}
+	c.cmd.Stdin, c.cmd.Stderr = stdin, &c.stderr
 	if c.stdout, err = c.cmd.StdoutPipe(); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	_ = stdin.Close()
 	t.Cleanup(func() {
+		_ = ours.Close()
 		if c.cmd.ProcessState == nil {
 			_ = c.cmd.Process.Kill()
 			_ = c.cmd.Wait()

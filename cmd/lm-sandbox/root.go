@@ -28,6 +28,7 @@ first use. Answers go to stdout, everything else to stderr.
 		SuggestionsMinimumDistance: 2, // usageHint
 	}
 	root.AddCommand(
+		newRun(std),
 		newModel(std),
 		newVersion(std),
 	)

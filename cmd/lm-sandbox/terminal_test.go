@@ -1,0 +1,55 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os/exec"
+	"syscall"
+	"testing"
+
+	"github.com/creack/pty"
+)
+
+// On a terminal the answer ends with a newline; in a file it is what the model said.
+func TestRunEndsLineOnTerminalOnly(t *testing.T) {
+	args := []string{"run", "--raw", "-p", "The capital of France is", "-n", "2", "--temp", "0"}
+	piped, err := exec.Command("lm-sandbox", args...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(piped) != " Paris." {
+		t.Fatalf("piped: %q", piped)
+	}
+	terminal, err := pty.Start(exec.Command("lm-sandbox", args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = terminal.Close() }()
+	var shown bytes.Buffer
+	// Linux ends a terminal whose other side is closed with EIO.
+	if _, err := io.Copy(&shown, terminal); err != nil && !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	if shown.String() != " Paris.\r\n" {
+		t.Errorf("on a terminal: %q", &shown)
+	}
+}
+
+// Without a prompt 'run' does not wait for a terminal to say something.
+func TestRunAsksForPromptOnTerminal(t *testing.T) {
+	cmd := exec.Command("lm-sandbox", "run")
+	terminal, err := pty.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = terminal.Close() }()
+	var shown bytes.Buffer
+	if _, err := io.Copy(&shown, terminal); err != nil && !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // the state says it all
+	if cmd.ProcessState.ExitCode() != exitUsage || !bytes.Contains(shown.Bytes(), []byte("no prompt")) {
+		t.Errorf("exit code %d: %s", cmd.ProcessState.ExitCode(), &shown)
+	}
+}
