@@ -51,7 +51,7 @@ func choose(repo, spec string, entries []treeEntry) ([]treeEntry, error) {
 		if len(models) == 0 {
 			return nil, fmt.Errorf("hf:%s: %w: the repository holds no GGUF model; look for one whose name ends in GGUF", repo, ErrNotFound)
 		}
-		return nil, fmt.Errorf("hf:%s: %w: there is no %s; there are %s", repo, ErrNotFound, spec, strings.Join(paths(models), ", "))
+		return nil, fmt.Errorf("hf:%s: %w: there is no %s; there are %s", repo, ErrNotFound, spec, someOf(paths(models)))
 	case 1:
 		return fit[0].whole(repo)
 	}
@@ -95,11 +95,8 @@ func variants(entries []treeEntry) []variant {
 
 // whole returns the parts of v if none is missing.
 func (v variant) whole(repo string) ([]treeEntry, error) {
-	if v.count == 1 {
-		return v.parts, nil
-	}
 	for i, e := range v.parts {
-		if m := splitName.FindStringSubmatch(e.Path); m[2] != fmt.Sprintf("%05d", i+1) {
+		if m := splitName.FindStringSubmatch(e.Path); m != nil && m[2] != fmt.Sprintf("%05d", i+1) {
 			return nil, fmt.Errorf("hf:%s: %w: part %d of %s is missing in the repository", repo, ErrNotFound, i+1, v.path())
 		}
 	}
@@ -118,6 +115,7 @@ func isCompanion(p string) bool {
 // withQuant returns those of vs that are of quantisation q. Where the name of one ends in q, those that merely have it
 // somewhere do not count.
 func withQuant(vs []variant, q string) []variant {
+	tag := regexp.MustCompile(`(?i)(?:^|[-._/])` + regexp.QuoteMeta(q) + `(?:$|[-./])`)
 	var end, inside []variant
 	for _, v := range vs {
 		stem := v.path()
@@ -126,7 +124,7 @@ func withQuant(vs []variant, q string) []variant {
 		} else {
 			stem = strings.TrimSuffix(stem, path.Ext(stem))
 		}
-		tags := regexp.MustCompile(`(?i)(?:^|[-._/])`+regexp.QuoteMeta(q)+`(?:$|[-./])`).FindAllStringIndex(stem, -1)
+		tags := tag.FindAllStringIndex(stem, -1)
 		switch {
 		case len(tags) == 0:
 		case tags[len(tags)-1][1] == len(stem):

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -145,6 +146,9 @@ func (p *puller) request(ctx context.Context, u *url.URL, token string) (*http.R
 	if err != nil {
 		return nil, err
 	}
+	if strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return nil, fmt.Errorf("%w: HF_TOKEN has characters that no token has; correct or unset it", ErrAccess)
+	}
 	req.Header.Set("User-Agent", userAgent)
 	req.Header.Set("Accept-Encoding", "identity") // ranges are of the bytes as they are
 	if token != "" {
@@ -187,7 +191,7 @@ func resume(resp *http.Response, from int64, pt *part) error {
 		pt.meta.ETag != "" && resp.Header.Get("ETag") != "" && resp.Header.Get("ETag") != pt.meta.ETag:
 		return forget(pt, "the file has changed on the server")
 	}
-	pt.resumed = true
+	pt.resumed, pt.meta.Size = true, size
 	return nil
 }
 

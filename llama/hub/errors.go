@@ -56,7 +56,7 @@ func (e *FormatError) Is(target error) bool { return target == ErrModelFormat }
 // DiskFullError tells how much space a model needs. It is ErrDiskFull. What was fetched so far is kept and resumed.
 type DiskFullError struct {
 	Dir        string // the directory that was to hold the model
-	Need, Free int64  // bytes still needed, and bytes free there; Free is -1 where it is unknown
+	Need, Free int64  // bytes still needed (0 = unknown), and bytes free there (-1 = unknown)
 }
 
 func (e *DiskFullError) Error() string {
@@ -64,8 +64,12 @@ func (e *DiskFullError) Error() string {
 	if e.Free >= 0 {
 		free = megabytes(e.Free)
 	}
-	return fmt.Sprintf("%s: %v: %s more needed, %s free; free some space there or choose another cache directory, then pull again",
-		e.Dir, ErrDiskFull, megabytes(e.Need), free)
+	need := "more is"
+	if e.Need > 0 {
+		need = megabytes(e.Need) + " more are"
+	}
+	return fmt.Sprintf("%s: %v: %s needed, %s free; free some space there or set XDG_CACHE_HOME to a larger disk, then pull again",
+		e.Dir, ErrDiskFull, need, free)
 }
 
 func (e *DiskFullError) Is(target error) bool { return target == ErrDiskFull }
@@ -79,7 +83,16 @@ type AmbiguousError struct {
 }
 
 func (e *AmbiguousError) Error() string {
-	return fmt.Sprintf("%v; name one of them as hf:%s:FILE: %s", ErrAmbiguous, e.Repo, strings.Join(e.Candidates, ", "))
+	return fmt.Sprintf("%v; name one of them as hf:%s:FILE: %s", ErrAmbiguous, e.Repo, someOf(e.Candidates))
+}
+
+// someOf lists names, but not hundreds of them.
+func someOf(names []string) string {
+	const most = 20
+	if n := len(names) - most; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), n)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (e *AmbiguousError) Is(target error) bool { return target == ErrAmbiguous }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // writeFile replaces path by b at once or not at all.
@@ -43,7 +44,11 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	err = d.Sync()
+	if errors.Is(err, syscall.EINVAL) { // a file system that cannot
+		err = nil
+	}
+	return errors.Join(err, d.Close())
 }
 
 // hashFile is the sha256 of a file.

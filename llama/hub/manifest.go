@@ -85,6 +85,24 @@ func (man *manifest) save(dir string) error {
 	return writeFile(filepath.Join(dir, manifestName), append(b, '\n'))
 }
 
+// sweep removes what pulls that failed or were killed have left in dir.
+func (man *manifest) sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		keep := e.Name() == manifestName || e.Name() == lockName ||
+			slices.ContainsFunc(man.Files, func(f manifestFile) bool { return f.Name == e.Name() })
+		if !keep {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (man *manifest) model(dir string) Model {
 	m := Model{Name: man.Name, Ref: man.Ref, Source: man.Source, License: man.License, Time: man.Time}
 	for _, f := range man.Files {

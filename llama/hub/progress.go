@@ -13,6 +13,7 @@ type meter struct {
 	base  int64 // bytes of the files that are done
 	total int64
 	last  time.Time
+	told  Progress
 }
 
 const meterPause = 100 * time.Millisecond
@@ -39,12 +40,12 @@ func (m *meter) set(done, size int64) {
 	if total > 0 && done > total {
 		done = total
 	}
-	now := time.Now()
-	if now.Sub(m.last) < meterPause && done != total {
+	now, tell := time.Now(), Progress{Ref: m.ref, Done: done, Total: total}
+	if tell == m.told || now.Sub(m.last) < meterPause && done != total {
 		return
 	}
-	m.last = now
-	m.fn(Progress{Ref: m.ref, Done: done, Total: total})
+	m.last, m.told = now, tell
+	m.fn(tell)
 }
 
 // next counts the file in work, of size bytes, as done.

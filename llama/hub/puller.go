@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -25,7 +26,7 @@ type puller struct {
 func newPuller(o Options, ref string) (*puller, error) {
 	p := &puller{
 		dir:   o.Dir,
-		token: os.Getenv("HF_TOKEN"),
+		token: strings.TrimSpace(os.Getenv("HF_TOKEN")),
 		meter: meter{ref: ref, fn: o.Progress},
 		retry: defaultRetry,
 		pips:  [][]string{{"pip"}, {"pip3"}, {"python3", "-m", "pip"}, {"python", "-m", "pip"}},
@@ -86,25 +87,26 @@ func (p *puller) pull(ctx context.Context, r reference) (Model, error) {
 	}
 	dir := filepath.Join(p.dir, t.dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return Model{}, err
+		return Model{}, fmt.Errorf("the model cache: %w; set XDG_CACHE_HOME to a directory of yours", asDiskFull(err, p.dir, t.size()))
 	}
 	unlock, err := lock(ctx, filepath.Join(dir, lockName))
 	if err != nil {
-		return Model{}, err
+		return Model{}, asDiskFull(err, dir, t.size())
 	}
 	defer unlock()
 	man, err := p.kept(ctx, dir, t)
+	if err == nil && man == nil {
+		man, err = p.fetch(ctx, dir, t)
+	}
+	if err == nil {
+		man.addRef(t.ref)
+		man.addRef(r.text)
+		err = man.save(dir)
+	}
+	if err == nil {
+		err = man.sweep(dir)
+	}
 	if err != nil {
-		return Model{}, err
-	}
-	if man == nil {
-		if man, err = p.fetch(ctx, dir, t); err != nil {
-			return Model{}, err
-		}
-	}
-	man.addRef(t.ref)
-	man.addRef(r.text)
-	if err := man.save(dir); err != nil {
 		return Model{}, asDiskFull(err, dir, 0)
 	}
 	return man.model(dir), nil

@@ -8,6 +8,8 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // reference is a parsed model reference. Exactly one of known, url, repo and path is set.
@@ -26,9 +28,6 @@ var hubName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,95}$`)
 func parseRef(s string) (reference, error) {
 	if s == "" {
 		s = defaultRef
-	}
-	if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
-		return reference{}, &RefError{s, "it has a control character"}
 	}
 	if k, ok := lookup(s); ok {
 		return reference{text: s, known: &k}, nil
@@ -54,9 +53,10 @@ func parseHubRef(s, rest string) (reference, error) {
 	return reference{text: s, repo: repo, spec: spec}, nil
 }
 
-// safePath reports whether p is a clean relative path that stays below its root.
+// safePath reports whether p is a clean relative path that stays below its root and may be shown on a terminal.
 func safePath(p string) bool {
-	return p != "" && p != "." && p == path.Clean(p) && !path.IsAbs(p) && p != ".." && !strings.HasPrefix(p, "../") && !strings.ContainsAny(p, "\\:?#")
+	return p != "." && p == path.Clean(p) && !path.IsAbs(p) && p != ".." && !strings.HasPrefix(p, "../") &&
+		!strings.ContainsAny(p, "\\:?#") && utf8.ValidString(p) && !strings.ContainsFunc(p, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func parseURLRef(s string) (reference, error) {
