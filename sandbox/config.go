@@ -1,0 +1,64 @@
+package sandbox
+
+import "io"
+
+// Config is all that a sandbox is made from: plain data, which may be copied
+// and used again. Its zero value is the strictest sandbox.
+type Config struct {
+	// Root is the directory of an unpacked root tree, used read-only; "" is the
+	// host's system directories (/usr, /bin, /lib…) and some files of its /etc.
+	Root string
+	// Workspace is a host directory, mounted read-write at /workspace; "" is an
+	// empty one that dies with the sandbox. Nothing in it is chowned or
+	// chmodded. A directory of the system (/, /usr, /etc, /proc…) is refused.
+	Workspace string
+	// Binds are further host paths, read-only unless said otherwise.
+	Binds []Bind
+	// Env is added to the sandbox's own environment: PATH, HOME, USER, LOGNAME,
+	// SHELL, LANG, TERM. Nothing of the caller's is passed on.
+	Env map[string]string
+	// Dir is the working directory inside, absolute and without links; "" is /workspace.
+	Dir string
+	// Stdin is the command's input; nil is empty. Run does not wait for a Read
+	// that is under way when the command ends.
+	Stdin io.Reader
+	// Stdout and Stderr get the output as it comes, whole, beside what Result
+	// keeps. A writer that blocks holds the command up, one that fails is given
+	// no more (ErrStream). Both may be the same writer only if it can be
+	// written from two goroutines.
+	Stdout, Stderr io.Writer
+	// Limits bounds what the command uses; zero fields have defaults.
+	Limits Limits
+	// StopAtOutput ends the command, with LimitOutput, once either stream is
+	// longer than Limits.Output. Otherwise the rest is dropped.
+	StopAtOutput bool
+	// Net is the network; the zero value is none.
+	Net Net
+	// Devices are device nodes of the host, none by default. Not in this version.
+	Devices []string
+	// MinLevel is the weakest isolation that is acceptable; 0 is LevelNamespaces.
+	MinLevel Level
+	// HelperPath is the sandbox helper installed at a path of its own, for hosts
+	// whose AppArmor policy names the programs that may make user namespaces;
+	// "" runs the embedded one from memory. It must be of this release.
+	HelperPath string
+}
+
+// Bind makes a path of the host visible.
+type Bind struct {
+	Source   string // a file or directory of the host, absolute
+	Target   string // an absolute path inside, outside of /workspace, /proc, /dev and the system directories
+	Writable bool
+}
+
+// Net is how much of a network the sandbox has.
+type Net int
+
+const (
+	// NetNone is a network of its own that has only a loopback.
+	NetNone Net = iota
+	// NetAllowList reaches named hosts through a proxy. Not in this version.
+	NetAllowList
+	// NetHost is the host's network. Not in this version.
+	NetHost
+)

@@ -1,0 +1,130 @@
+// The helper builds one sandbox and runs one command in it. Three processes,
+// one binary:
+//
+//   launcher  started by the Go process; drops root, clones the namespaces, waits
+//   init      pid 1 of the sandbox; builds the root, reaps, ends the whole tree
+//   payload   the command itself, after its last privilege is gone
+//
+// The protocol with the Go process is drawn in ../../proto/proto.go.
+#ifndef LM_SANDBOX_HELPER_H
+#define LM_SANDBOX_HELPER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+	PROTO_VERSION = 1,
+	CONTROL_FD = 3,
+	MAX_REQUEST = 4 << 20,
+	MAX_OPS = 1024,
+	MAX_LIMITS = 16,
+};
+
+enum frame_kind { FRAME_REQUEST = 1, FRAME_SIGNAL = 2, FRAME_ERROR = 16, FRAME_STARTED = 17, FRAME_EXIT = 18 };
+
+// What failed, for the typed error on the Go side. Keep equal to proto.Stage.
+enum stage {
+	STAGE_REQUEST = 1,
+	STAGE_DROP,
+	STAGE_IDMAP,
+	STAGE_CLONE,
+	STAGE_MAP,
+	STAGE_NETWORK,
+	STAGE_ROOT,
+	STAGE_MOUNT,
+	STAGE_PROC,
+	STAGE_PIVOT,
+	STAGE_PRIVILEGE,
+	STAGE_DIR,
+	STAGE_LIMITS,
+	STAGE_SECCOMP,
+	STAGE_EXEC,
+};
+
+enum op_kind { OP_DIR = 1, OP_FILE, OP_LINK, OP_BIND, OP_PROC, OP_PTS };
+
+enum op_flag {
+	BIND_READONLY = 1,
+	BIND_OPTIONAL = 2, // a missing source or mount point is no error
+	BIND_DEVICE = 4,   // device nodes work on this mount
+	BIND_OWNER = 8,    // a root caller runs as the owner of this directory
+	BIND_INSIDE = 16,  // the source is a path in the new root
+	BIND_EXISTING = 32 // the mount point must be there already
+};
+
+// One step of building the root; paths are relative to the new root.
+struct op {
+	uint32_t kind, flags, mode;
+	const char *path, *source;
+	uint32_t source_len;
+	int tree; // mount made early from root's authority, or -1
+};
+
+struct limit {
+	uint32_t resource;
+	uint64_t value;
+};
+
+enum request_flag { REQUEST_NULL_STDIN = 1 };
+
+struct request {
+	uint32_t flags;
+	uint32_t uid, gid;             // inside
+	uint32_t spare_uid, spare_gid; // on the host, for a root caller without an unprivileged owner
+	const char *hostname;
+	const char *tmpfs_size, *tmpfs_inodes;
+	uint32_t nops, nlimits;
+	struct op ops[MAX_OPS];
+	struct limit limits[MAX_LIMITS];
+	uint64_t max_memory;
+	uint32_t max_tasks, max_files;
+	const char *path, *dir;
+	char **argv, **envp;
+	const void *filter;
+	uint32_t filter_len; // instructions
+};
+
+// control.c: frames on the control socket.
+void control_read_request(struct request *r);
+bool control_read_signal(int *signo); // false: the Go process is gone
+void control_started(void);
+void control_exit(int wait_status, uint32_t limits_hit);
+_Noreturn void fail(enum stage s, int err, const char *detail);
+
+// request.c: false if the bytes are not a well-formed request.
+bool request_parse(struct request *r, char *buf, size_t len);
+
+// identity.c: who the sandbox is on the host and inside.
+struct identity {
+	uint32_t uid, gid;
+};
+struct identity identity_choose(const struct request *r);
+void identity_drop(struct identity id);
+void identity_map(const struct request *r, struct identity id);
+void identity_remove_privileges(void);
+
+// mount.c: mounts by file descriptor.
+int mount_tree(int dirfd, const char *source, uint32_t flags);
+void mount_idmap(int tree, uint32_t uid, uint32_t gid, struct identity to, const char *detail);
+int mount_filesystem(const char *type, const char *const options[][2], uint64_t attributes);
+int mount_attach(int tree, int root, const char *path);
+int mount_set_readonly(int tree, const char *path);
+
+// root.c: the file tree of the sandbox.
+void root_open_early(struct request *r);
+void root_map_owners(struct request *r, struct identity id);
+int root_build(struct request *r);
+void root_enter(int root);
+
+// init.c, payload.c: the two processes inside.
+_Noreturn void init_run(struct request *r, struct identity id);
+_Noreturn void payload_run(const struct request *r, volatile int *failed);
+
+// watch.c: what the tree uses, sampled from pid 1.
+enum limit_hit { HIT_MEMORY = 1, HIT_TASKS = 2, HIT_FILES = 4, HIT_DISK = 8 };
+void watch_open(void);
+uint32_t watch_sample(const struct request *r);
+
+#endif

@@ -1,0 +1,146 @@
+#include "helper.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/statfs.h>
+#include <sys/wait.h>
+#include <time.h>
+
+enum { WATCH_INTERVAL_MS = 20 };
+
+// A sandbox without a network still has its loopback.
+static void raise_loopback(void)
+{
+	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &lo) < 0)
+		fail(STAGE_NETWORK, errno, "lo");
+	close(fd);
+}
+
+static int write_once(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	ssize_t n = write(fd, text, strlen(text));
+	close(fd);
+	return n < 0 ? -1 : 0;
+}
+
+// The payload's clocks start near zero. The offsets freeze once a process is in
+// the namespace, so init itself stays outside and its child is the first.
+static void start_clocks(void)
+{
+	struct timespec mono, boot;
+	char text[96];
+	if (unshare(CLONE_NEWTIME) < 0)
+		fail(STAGE_CLONE, errno, "time");
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	clock_gettime(CLOCK_BOOTTIME, &boot);
+	snprintf(text, sizeof text, "monotonic -%lld 0\nboottime -%lld 0\n", (long long)mono.tv_sec,
+		 (long long)boot.tv_sec);
+	if (write_once("/proc/self/timens_offsets", text) < 0)
+		fail(STAGE_CLONE, errno, "time offsets");
+}
+
+static uint32_t disk_full(void)
+{
+	struct statfs fs;
+	return statfs("/tmp", &fs) == 0 && (fs.f_bavail == 0 || fs.f_ffree == 0) ? HIT_DISK : 0;
+}
+
+// Reaps every orphan; true once the payload itself has ended.
+static bool reap(pid_t payload, int *status)
+{
+	int st;
+	for (pid_t pid; (pid = waitpid(-1, &st, WNOHANG)) > 0;)
+		if (pid == payload) {
+			*status = st;
+			return true;
+		}
+	return false;
+}
+
+// Returning from here ends pid 1 and with it every process of the sandbox.
+static void supervise(const struct request *r, pid_t payload, int children)
+{
+	struct pollfd fds[2] = {{.fd = CONTROL_FD, .events = POLLIN}, {.fd = children, .events = POLLIN}};
+	struct signalfd_siginfo info;
+	uint32_t hit = 0;
+	for (;;) {
+		int status, signo;
+		int ready = poll(fds, 2, WATCH_INTERVAL_MS);
+		if (fds[1].revents && read(children, &info, sizeof info) > 0 && reap(payload, &status)) {
+			control_exit(status, hit | disk_full());
+			return;
+		}
+		if (ready > 0 && fds[0].revents) {
+			if (!control_read_signal(&signo))
+				return;
+			kill(payload, signo);
+		}
+		if (ready == 0)
+			hit |= watch_sample(r);
+		if (hit & HIT_MEMORY) {
+			control_exit(SIGKILL, hit);
+			return;
+		}
+	}
+}
+
+void init_run(struct request *r, struct identity id)
+{
+	// The second belt, beside the control socket: init dies with the launcher.
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	identity_map(r, id);
+	// First victims of the kernel when memory runs out: never the Go process.
+	write_once("/proc/self/oom_score_adj", "1000");
+	// The filter refuses nested user namespaces; where the kernel lets us, so does this.
+	write_once("/proc/sys/user/max_user_namespaces", "0");
+	if (sethostname(r->hostname, strlen(r->hostname)) < 0)
+		fail(STAGE_CLONE, errno, "hostname");
+	raise_loopback();
+	start_clocks();
+	root_enter(root_build(r));
+	watch_open();
+
+	sigset_t chld;
+	sigemptyset(&chld);
+	sigaddset(&chld, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &chld, NULL);
+	int children = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
+	volatile int *failed = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (children < 0 || failed == MAP_FAILED)
+		fail(STAGE_CLONE, errno, "supervision");
+	identity_remove_privileges();
+
+	// CLONE_VFORK: when this returns, the payload has executed or said why not.
+	struct clone_args args = {.flags = CLONE_VFORK, .exit_signal = SIGCHLD};
+	pid_t payload = sys_clone3(&args);
+	if (payload == 0)
+		payload_run(r, failed);
+	if (payload < 0)
+		fail(STAGE_CLONE, errno, "payload");
+	if (*failed)
+		_exit(1);
+	control_started();
+	// The streams end when the last process of the payload closes them.
+	for (int fd = 0; fd <= 2; fd++)
+		close(fd);
+	supervise(r, payload, children);
+	_exit(0);
+}

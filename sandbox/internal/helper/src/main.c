@@ -1,0 +1,62 @@
+#include "helper.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+// Waits for init, and with it for the whole tree: the kernel ends a pid
+// namespace before its pid 1 can be reaped. A caller that goes away, or shuts
+// its side of the socket, has the tree killed, whatever init is busy with.
+static int wait_for_init(pid_t pid, int pidfd)
+{
+	struct pollfd fds[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = CONTROL_FD, .events = POLLRDHUP}};
+	while (!(fds[0].revents & POLLIN)) {
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (fds[1].revents) {
+			sys_pidfd_kill(pidfd, SIGKILL);
+			break;
+		}
+	}
+	int status = 0;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+}
+
+int main(void)
+{
+	static struct request r;
+	if (sys_close_range(CONTROL_FD + 1, 0) < 0)
+		fail(STAGE_REQUEST, errno, "close_range");
+	control_read_request(&r);
+	root_open_early(&r);
+	struct identity id = identity_choose(&r);
+	root_map_owners(&r, id);
+	identity_drop(id);
+
+	int pidfd = -1;
+	struct clone_args args = {
+		.flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
+			 CLONE_NEWCGROUP | CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	pid_t pid = sys_clone3(&args);
+	if (pid == 0)
+		init_run(&r, id);
+	if (pid < 0)
+		fail(STAGE_CLONE, errno, "namespaces");
+	// What is left here has nothing to lend: no streams, no mounts.
+	for (int fd = 0; fd <= 2; fd++)
+		close(fd);
+	for (uint32_t i = 0; i < r.nops; i++)
+		if (r.ops[i].tree >= 0)
+			close(r.ops[i].tree);
+	prctl(PR_SET_DUMPABLE, 0);
+	return wait_for_init(pid, pidfd);
+}

@@ -1,0 +1,109 @@
+#include "helper.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+static _Noreturn void give_up(volatile int *failed, enum stage s, const char *detail)
+{
+	*failed = 1;
+	fail(s, errno, detail);
+}
+
+// Ignored signals survive exec: the payload starts with none ignored or blocked.
+static void reset_signals(void)
+{
+	for (int s = 1; s < NSIG; s++)
+		signal(s, SIG_DFL);
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int set_limit(const struct limit *l)
+{
+	struct rlimit now;
+	if (getrlimit((int)l->resource, &now) < 0)
+		return -1;
+	rlim_t want = l->value < now.rlim_max ? l->value : now.rlim_max;
+	struct rlimit set = {want, want};
+	// SIGXCPU at the soft limit names the reason; SIGKILL follows a second later.
+	if (l->resource == RLIMIT_CPU && want < now.rlim_max)
+		set.rlim_max = want + 1;
+	return setrlimit((int)l->resource, &set);
+}
+
+static void change_dir(const char *dir, volatile int *failed)
+{
+	int fd = sys_openat2(AT_FDCWD, dir, O_PATH | O_DIRECTORY | O_CLOEXEC,
+			     RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+	if (fd < 0 || fchdir(fd) < 0)
+		give_up(failed, STAGE_DIR, dir);
+	close(fd);
+}
+
+static const char *search_path(char **envp)
+{
+	for (; *envp; envp++)
+		if (strncmp(*envp, "PATH=", 5) == 0)
+			return *envp + 5;
+	return "";
+}
+
+// execvp without its fallback to a shell: a file that is no program is an error.
+static void execute(const struct request *r)
+{
+	if (strchr(r->path, '/')) {
+		execve(r->path, r->argv, r->envp);
+		return;
+	}
+	int err = ENOENT;
+	const char *dir = search_path(r->envp);
+	while (*dir) {
+		size_t n = strcspn(dir, ":");
+		char file[4096];
+		if (n > 0 && snprintf(file, sizeof file, "%.*s/%s", (int)n, dir, r->path) < (int)sizeof file) {
+			execve(file, r->argv, r->envp);
+			if (errno == EACCES)
+				err = EACCES;
+			else if (errno != ENOENT && errno != ENOTDIR)
+				return;
+		}
+		dir += n;
+		if (*dir == ':')
+			dir++;
+	}
+	errno = err;
+}
+
+void payload_run(const struct request *r, volatile int *failed)
+{
+	reset_signals();
+	umask(022);
+	setsid();
+	if (r->flags & REQUEST_NULL_STDIN) {
+		int null = open("/dev/null", O_RDONLY);
+		if (null < 0 || dup2(null, 0) < 0)
+			give_up(failed, STAGE_DIR, "/dev/null");
+	}
+	if (sys_close_range(CONTROL_FD, CLOSE_RANGE_CLOEXEC) < 0)
+		give_up(failed, STAGE_PRIVILEGE, "close_range");
+	change_dir(r->dir, failed);
+	for (uint32_t i = 0; i < r->nlimits; i++)
+		if (set_limit(&r->limits[i]) < 0)
+			give_up(failed, STAGE_LIMITS, "setrlimit");
+	struct sock_fprog filter = {(unsigned short)r->filter_len, (struct sock_filter *)r->filter};
+	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0)
+		give_up(failed, STAGE_SECCOMP, "seccomp");
+	execute(r);
+	give_up(failed, STAGE_EXEC, r->path);
+}

@@ -1,0 +1,144 @@
+#include "helper.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+// A root caller can name places that its unprivileged self cannot reach, so its
+// binds are opened before the drop. System directories go the same way.
+void root_open_early(struct request *r)
+{
+	if (geteuid() != 0)
+		return;
+	for (uint32_t i = 0; i < r->nops; i++) {
+		struct op *o = &r->ops[i];
+		if (o->kind != OP_BIND || o->flags & (BIND_INSIDE | BIND_DEVICE))
+			continue;
+		o->tree = mount_tree(AT_FDCWD, o->source, o->flags);
+		// A root without CAP_SYS_ADMIN tries again from inside.
+		if (o->tree < 0 && errno != EPERM && !(o->flags & BIND_OPTIONAL && errno == ENOENT))
+			fail(STAGE_MOUNT, errno, o->path);
+	}
+}
+
+// A writable bind that belongs to someone else is mapped, never chowned. A
+// read-only one keeps its permissions: only what others may read is readable.
+void root_map_owners(struct request *r, struct identity id)
+{
+	for (uint32_t i = 0; i < r->nops; i++) {
+		struct op *o = &r->ops[i];
+		struct stat st;
+		if (o->tree < 0 || o->flags & BIND_READONLY)
+			continue;
+		if (fstat(o->tree, &st) < 0)
+			fail(STAGE_IDMAP, errno, o->path);
+		if (st.st_uid != id.uid)
+			mount_idmap(o->tree, st.st_uid, st.st_gid, id, o->path);
+	}
+}
+
+static void make_file(int root, const struct op *o)
+{
+	int fd = openat(root, o->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, o->mode);
+	if (fd < 0 || write(fd, o->source, o->source_len) != (ssize_t)o->source_len)
+		fail(STAGE_ROOT, errno, o->path);
+	close(fd);
+}
+
+static void make_mount_point(int root, int tree, const struct op *o)
+{
+	struct stat st;
+	if (o->flags & BIND_EXISTING)
+		return;
+	if (fstat(tree, &st) < 0)
+		fail(STAGE_MOUNT, errno, o->path);
+	int made = S_ISDIR(st.st_mode) ? mkdirat(root, o->path, 0755) : mknodat(root, o->path, S_IFREG | 0644, 0);
+	if (made < 0 && errno != EEXIST)
+		fail(STAGE_MOUNT, errno, o->path);
+}
+
+static void bind_tree(int root, struct op *o)
+{
+	int tree = o->tree;
+	if (tree < 0)
+		tree = mount_tree(o->flags & BIND_INSIDE ? root : AT_FDCWD, o->source, o->flags);
+	if (tree < 0) {
+		if (o->flags & BIND_OPTIONAL && errno == ENOENT)
+			return;
+		fail(STAGE_MOUNT, errno, o->path);
+	}
+	make_mount_point(root, tree, o);
+	if (mount_attach(tree, root, o->path) < 0 && !(o->flags & BIND_OPTIONAL && errno == ENOENT))
+		fail(STAGE_MOUNT, errno, o->path);
+	close(tree);
+}
+
+static void attach_filesystem(int root, const struct op *o, const char *type, const char *const options[][2],
+			      uint64_t attributes, enum stage s)
+{
+	if (mkdirat(root, o->path, 0755) < 0 && errno != EEXIST)
+		fail(s, errno, o->path);
+	int tree = mount_filesystem(type, options, attributes);
+	if (tree < 0 || mount_attach(tree, root, o->path) < 0)
+		fail(s, errno, o->path);
+	close(tree);
+}
+
+static void apply(int root, struct op *o)
+{
+	static const char *const pts[][2] = {{"mode", "0620"}, {"ptmxmode", "0666"}, {NULL, NULL}};
+	switch (o->kind) {
+	case OP_DIR:
+		if (mkdirat(root, o->path, o->mode) < 0 && errno != EEXIST)
+			fail(STAGE_ROOT, errno, o->path);
+		return;
+	case OP_FILE:
+		make_file(root, o);
+		return;
+	case OP_LINK:
+		if (symlinkat(o->source, root, o->path) < 0)
+			fail(STAGE_ROOT, errno, o->path);
+		return;
+	case OP_BIND:
+		bind_tree(root, o);
+		return;
+	case OP_PROC:
+		attach_filesystem(root, o, "proc", NULL, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, STAGE_PROC);
+		return;
+	case OP_PTS:
+		attach_filesystem(root, o, "devpts", pts, MOUNT_ATTR_NOEXEC, STAGE_MOUNT);
+		return;
+	}
+	fail(STAGE_REQUEST, EPROTO, "operation");
+}
+
+// The one tmpfs holds the read-only skeleton and, bound back read-write, every
+// directory that the payload may write: so one size bounds them together.
+int root_build(struct request *r)
+{
+	const char *const options[][2] = {
+		{"size", r->tmpfs_size}, {"nr_inodes", r->tmpfs_inodes}, {"mode", "0755"}, {NULL, NULL}};
+	int root = mount_filesystem("tmpfs", options, MOUNT_ATTR_NODEV);
+	if (root < 0)
+		fail(STAGE_ROOT, errno, "tmpfs");
+	int host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (host < 0 || sys_move_mount(root, host) < 0)
+		fail(STAGE_ROOT, errno, "/");
+	close(host);
+	umask(0);
+	for (uint32_t i = 0; i < r->nops; i++)
+		apply(root, &r->ops[i]);
+	return root;
+}
+
+void root_enter(int root)
+{
+	if (mount_set_readonly(root, "") < 0)
+		fail(STAGE_PIVOT, errno, "read-only root");
+	if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0)
+		fail(STAGE_PIVOT, errno, "pivot_root");
+	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		fail(STAGE_PIVOT, errno, "old root");
+}

@@ -1,0 +1,54 @@
+package proto
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+const (
+	headerSize = 8
+	// maxReply is far above what the helper sends; more is not from a helper.
+	maxReply = 4096
+)
+
+// ErrMalformed is a frame that no helper of this version sends.
+var ErrMalformed = errors.New("malformed frame from the helper")
+
+// Read reads one frame of the helper: Failure, Started or Exit. At a clean end
+// it returns io.EOF, within a frame io.ErrUnexpectedEOF.
+func Read(r io.Reader) (any, error) {
+	var head [headerSize]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	kind, n := Kind(binary.LittleEndian.Uint32(head[:])), binary.LittleEndian.Uint32(head[4:])
+	if n > maxReply {
+		return nil, fmt.Errorf("%w: %d bytes", ErrMalformed, n)
+	}
+	body := make([]byte, n)
+	if _, err := io.ReadFull(r, body); err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	return decode(kind, body)
+}
+
+// Started is the body of a STARTED frame: the payload has been executed.
+type Started struct{}
+
+func decode(kind Kind, b []byte) (any, error) {
+	u32, u64 := binary.LittleEndian.Uint32, binary.LittleEndian.Uint64
+	switch {
+	case kind == KindError && len(b) >= 8:
+		return Failure{Stage: Stage(u32(b)), Errno: u32(b[4:]), Detail: string(b[8:])}, nil
+	case kind == KindStarted && len(b) == 0:
+		return Started{}, nil
+	case kind == KindExit && len(b) == 24:
+		return Exit{WaitStatus: u32(b), Hit: Hit(u32(b[4:])), UserTime: u64(b[8:]), SystemTime: u64(b[16:])}, nil
+	}
+	return nil, fmt.Errorf("%w: kind %d, %d bytes", ErrMalformed, kind, len(b))
+}

@@ -1,0 +1,74 @@
+package proto
+
+import "encoding/binary"
+
+type encoder struct{ buf []byte }
+
+func (e *encoder) u32(v uint32) { e.buf = binary.LittleEndian.AppendUint32(e.buf, v) }
+func (e *encoder) u64(v uint64) { e.buf = binary.LittleEndian.AppendUint64(e.buf, v) }
+
+func (e *encoder) bytes(s string) {
+	e.u32(uint32(len(s)))
+	e.buf = append(append(e.buf, s...), 0)
+}
+
+func (e *encoder) vector(v []string) {
+	e.u32(uint32(len(v)))
+	for _, s := range v {
+		e.bytes(s)
+	}
+}
+
+// frame starts a frame; finish fills in its length.
+func frame(k Kind, room int) *encoder {
+	e := &encoder{buf: make([]byte, 0, room)}
+	e.u32(uint32(k))
+	e.u32(0)
+	return e
+}
+
+func (e *encoder) finish() []byte {
+	binary.LittleEndian.PutUint32(e.buf[4:], uint32(len(e.buf)-headerSize))
+	return e.buf
+}
+
+// Encode returns the REQUEST frame. Strings other than the content of files
+// and the filter must hold no NUL.
+func (r *Request) Encode() []byte {
+	e := frame(KindRequest, 16<<10)
+	for _, v := range []uint32{Version, r.Flags, r.UID, r.GID, r.SpareUID, r.SpareGID} {
+		e.u32(v)
+	}
+	e.bytes(r.Hostname)
+	e.bytes(r.TmpfsSize)
+	e.bytes(r.TmpfsInodes)
+	e.u32(uint32(len(r.Ops)))
+	for _, o := range r.Ops {
+		e.u32(uint32(o.Kind))
+		e.u32(uint32(o.Flags))
+		e.u32(o.Mode)
+		e.bytes(o.Path)
+		e.bytes(o.Source)
+	}
+	e.u32(uint32(len(r.Limits)))
+	for _, l := range r.Limits {
+		e.u32(l.Resource)
+		e.u64(l.Value)
+	}
+	e.u64(r.MaxMemory)
+	e.u32(r.MaxTasks)
+	e.u32(r.MaxFiles)
+	e.bytes(r.Path)
+	e.bytes(r.Dir)
+	e.vector(r.Argv)
+	e.vector(r.Env)
+	e.bytes(string(r.Filter))
+	return e.finish()
+}
+
+// EncodeSignal returns a SIGNAL frame.
+func EncodeSignal(number uint32) []byte {
+	e := frame(KindSignal, headerSize+4)
+	e.u32(number)
+	return e.finish()
+}

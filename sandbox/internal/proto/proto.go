@@ -1,0 +1,172 @@
+// Package proto is the protocol between the Go process and the sandbox helper.
+//
+//	Go process                     launcher            init (pid 1)       payload
+//	    │  os/exec, socketpair fd 3    │
+//	    ├─ REQUEST ───────────────────►│ drops root
+//	    │                              ├─ clone3 ──────────►│ builds the root
+//	    │                              │                    ├─ clone3 ─────────►│
+//	    │◄─ ERROR ─────────────────────┴─ or ───────────────┴─ or ──────────────┤ (then all exit)
+//	    │◄─ STARTED ────────────────────────────────────────┤      execve ◄──────┤
+//	    ├─ SIGNAL ─────────────────────────────────────────►├─ kill ────────────►│
+//	    │◄─ EXIT ───────────────────────────────────────────┤◄─ wait status ─────┘
+//	    │                              │◄─ exit: the kernel ends the pid namespace
+//	    │◄─ end of the process ────────┤
+//
+// A shut or closed socket at the Go side ends the tree at any point. Every
+// frame is two little-endian words, kind and length of the body, then the
+// body. Within a body integers are little-endian; bytes are a 32-bit length,
+// the content and a NUL that the length does not count, so that the helper can
+// use them in place.
+//
+//	+--------+--------+----------------------
+//	| kind   | length | body
+//	+--------+--------+----------------------
+//	  REQUEST  version flags uid gid spareUID spareGID hostname tmpfsSize tmpfsInodes
+//	           n {kind flags mode path source} n {resource value64}
+//	           memory64 tasks files path dir n{argv} n{env} filter
+//	  SIGNAL   number
+//	  ERROR    stage errno detail(rest of the body)
+//	  STARTED
+//	  EXIT     waitStatus limitsHit user64(µs) system64(µs)
+package proto
+
+// Version is checked by the helper, so that an installed helper of another
+// release is refused by name instead of misread.
+const Version = 1
+
+// Kind says what a frame is.
+type Kind uint32
+
+// Frame kinds; the helper's are from 16 on.
+const (
+	KindRequest Kind = 1
+	KindSignal  Kind = 2
+	KindError   Kind = 16
+	KindStarted Kind = 17
+	KindExit    Kind = 18
+)
+
+// Stage says what the helper was doing when it failed.
+type Stage uint32
+
+// Stages, in the order of enum stage in helper.h.
+const (
+	StageRequest Stage = iota + 1
+	StageDrop
+	StageIDMap
+	StageClone
+	StageMap
+	StageNetwork
+	StageRoot
+	StageMount
+	StageProc
+	StagePivot
+	StagePrivilege
+	StageDir
+	StageLimits
+	StageSeccomp
+	StageExec
+)
+
+var stageNames = [...]string{
+	StageRequest: "read the request", StageDrop: "drop root", StageIDMap: "map the owner of a directory",
+	StageClone: "make namespaces", StageMap: "map the user", StageNetwork: "set up the network",
+	StageRoot: "build the root", StageMount: "mount", StageProc: "mount /proc", StagePivot: "enter the root",
+	StagePrivilege: "remove privileges", StageDir: "enter the working directory", StageLimits: "set limits",
+	StageSeccomp: "load the system call filter", StageExec: "execute",
+}
+
+func (s Stage) String() string {
+	if int(s) < len(stageNames) && stageNames[s] != "" {
+		return stageNames[s]
+	}
+	return "unknown stage"
+}
+
+// OpKind is one step of building the root.
+type OpKind uint32
+
+// Steps, as enum op_kind in helper.h.
+const (
+	OpDir OpKind = iota + 1
+	OpFile
+	OpLink
+	OpBind
+	OpProc
+	OpPts
+)
+
+// OpFlag refines a bind; as enum op_flag in helper.h.
+type OpFlag uint32
+
+// Flags of OpBind.
+const (
+	BindReadOnly OpFlag = 1 << iota
+	BindOptional        // a missing source or mount point is no error
+	BindDevice          // device nodes work on this mount
+	BindOwner           // a root caller runs as the owner of this directory
+	BindInside          // Source is a path in the new root
+	BindExisting        // the mount point must be there already
+)
+
+// Op is one step of building the root. Path is relative to the new root;
+// Source is a host path, the content of a file or the target of a link.
+type Op struct {
+	Kind   OpKind
+	Flags  OpFlag
+	Mode   uint32
+	Path   string
+	Source string
+}
+
+// Limit is one resource limit, soft and hard alike.
+type Limit struct {
+	Resource uint32
+	Value    uint64
+}
+
+// FlagNullStdin gives the payload the sandbox's own /dev/null as its input.
+const FlagNullStdin uint32 = 1
+
+// Request is all that the helper is told.
+type Request struct {
+	Flags              uint32
+	UID, GID           uint32
+	SpareUID, SpareGID uint32
+	Hostname           string
+	TmpfsSize          string
+	TmpfsInodes        string
+	Ops                []Op
+	Limits             []Limit
+	MaxMemory          uint64
+	MaxTasks, MaxFiles uint32
+	Path, Dir          string
+	Argv, Env          []string
+	Filter             []byte
+}
+
+// Failure is the body of an ERROR frame.
+type Failure struct {
+	Stage  Stage
+	Errno  uint32
+	Detail string
+}
+
+// Exit is the body of an EXIT frame. UserTime and SystemTime are microseconds
+// of all processes of the tree that were waited for.
+type Exit struct {
+	WaitStatus           uint32
+	Hit                  Hit
+	UserTime, SystemTime uint64
+}
+
+// Hit is the set of limits that pid 1 saw reached.
+type Hit uint32
+
+// Limits that pid 1 watches; as enum limit_hit in helper.h.
+const (
+	HitMemory Hit = 1 << iota
+	HitTasks
+	HitFiles
+	HitDisk
+)

@@ -1,0 +1,232 @@
+// Package rootfs plans the file tree of a sandbox as steps for the helper.
+package rootfs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
+)
+
+// Bind is a host path to be mounted at a target inside.
+type Bind struct {
+	Source, Target string
+	Writable       bool
+}
+
+// Tree says what the sandbox is to see.
+type Tree struct {
+	Root      string // "" = the host's own system directories
+	Workspace string // "" = an empty one
+	Binds     []Bind
+}
+
+// Hostname is what the sandbox calls itself.
+const Hostname = "sandbox"
+
+// Plan returns the steps that build the tree, in order.
+func (t Tree) Plan() ([]proto.Op, error) {
+	p := &plan{ops: make([]proto.Op, 0, 128)}
+	p.skeleton()
+	p.devices()
+	if err := p.system(t.Root); err != nil {
+		return nil, err
+	}
+	p.proc()
+	p.writable(t.Workspace == "")
+	if t.Workspace != "" {
+		p.bind("workspace", t.Workspace, proto.BindOwner)
+	}
+	for _, b := range t.Binds {
+		target := strings.TrimPrefix(b.Target, "/")
+		p.parents(target)
+		flags := proto.BindReadOnly
+		if b.Writable {
+			flags = 0
+		}
+		p.bind(target, b.Source, flags)
+	}
+	return p.ops, nil
+}
+
+type plan struct{ ops []proto.Op }
+
+func (p *plan) dir(name string, mode uint32) {
+	p.ops = append(p.ops, proto.Op{Kind: proto.OpDir, Path: name, Mode: mode})
+}
+
+func (p *plan) file(name, content string) {
+	p.ops = append(p.ops, proto.Op{Kind: proto.OpFile, Path: name, Source: content, Mode: 0o644})
+}
+
+func (p *plan) link(name, target string) {
+	p.ops = append(p.ops, proto.Op{Kind: proto.OpLink, Path: name, Source: target})
+}
+
+func (p *plan) bind(name, source string, flags proto.OpFlag) {
+	p.ops = append(p.ops, proto.Op{Kind: proto.OpBind, Path: name, Source: source, Flags: flags})
+}
+
+// parents makes the directories above a mount point; those that are there stay.
+func (p *plan) parents(name string) {
+	for i, c := range name {
+		if c == '/' {
+			p.dir(name[:i], 0o755)
+		}
+	}
+}
+
+func (p *plan) skeleton() {
+	for _, d := range []string{"dev", "etc", "home", "run"} {
+		p.dir(d, 0o755)
+	}
+}
+
+var deviceNodes = []string{"null", "zero", "full", "random", "urandom", "tty"}
+
+func (p *plan) devices() {
+	for _, d := range deviceNodes {
+		p.bind("dev/"+d, "/dev/"+d, proto.BindReadOnly|proto.BindDevice|proto.BindOptional)
+	}
+	p.ops = append(p.ops, proto.Op{Kind: proto.OpPts, Path: "dev/pts"})
+	p.link("dev/ptmx", "pts/ptmx")
+	p.link("dev/fd", "/proc/self/fd")
+	for i, s := range []string{"stdin", "stdout", "stderr"} {
+		p.link("dev/"+s, fmt.Sprintf("/proc/self/fd/%d", i))
+	}
+}
+
+// synthetic are the files of /etc that are the sandbox's own.
+var synthetic = map[string]string{
+	"passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n" +
+		"user:x:1000:1000:user:/home/user:/bin/bash\n" +
+		"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+	"group":         "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+	"hosts":         "127.0.0.1 localhost " + Hostname + "\n::1 localhost\n",
+	"hostname":      Hostname + "\n",
+	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+}
+
+// shared are the parts of the host's /etc that programs need and that hold no secret.
+var shared = []string{
+	"alternatives", "bash.bashrc", "ca-certificates", "crypto-policies", "fonts", "ld.so.cache", "ld.so.conf",
+	"ld.so.conf.d", "localtime", "magic", "mime.types", "perl", "pki/ca-trust/extracted", "pki/tls/certs",
+	"protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo",
+}
+
+// withheld are directories of a root tree that the sandbox has its own of.
+var withheld = map[string]bool{
+	"dev": true, "etc": true, "home": true, "proc": true, "run": true, "sys": true, "tmp": true, "workspace": true,
+}
+
+// system shows the programs: of the host, or of an unpacked root tree.
+func (p *plan) system(root string) error {
+	for name, content := range synthetic {
+		p.file("etc/"+name, content)
+	}
+	p.link("etc/mtab", "/proc/self/mounts")
+	if root == "" {
+		for _, d := range []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
+			p.entry(d, "/"+d)
+		}
+		for _, f := range shared {
+			if _, err := os.Stat("/etc/" + f); err != nil {
+				continue
+			}
+			p.parents("etc/" + f)
+			p.bind("etc/"+f, "/etc/"+f, proto.BindReadOnly|proto.BindOptional)
+		}
+		p.dir("var", 0o755)
+		p.link("var/tmp", "/tmp")
+		return nil
+	}
+	if err := p.entries(root, "", func(name string) bool { return withheld[name] }); err != nil {
+		return err
+	}
+	own := func(name string) bool { _, ok := synthetic[name]; return ok || name == "mtab" || name == "resolv.conf" }
+	err := p.entries(filepath.Join(root, "etc"), "etc/", own)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
+}
+
+func (p *plan) entries(dir, prefix string, skip func(name string) bool) error {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if !skip(e.Name()) {
+			p.entry(prefix+e.Name(), filepath.Join(dir, e.Name()))
+		}
+	}
+	return nil
+}
+
+// entry shows a file or directory read-only, and a link as the link it is.
+func (p *plan) entry(name, source string) {
+	st, err := os.Lstat(source)
+	switch {
+	case err != nil:
+	case st.Mode()&os.ModeSymlink != 0:
+		if target, err := os.Readlink(source); err == nil {
+			p.link(name, target)
+		}
+	case st.IsDir(), st.Mode().IsRegular():
+		p.bind(name, source, proto.BindReadOnly)
+	}
+}
+
+// What of /proc is not of processes: hidden where it tells about the host,
+// read-only where it would change it.
+var (
+	maskedProc = []string{
+		"acpi", "bus", "cmdline", "config.gz", "driver", "fs", "interrupts", "iomem", "ioports", "kallsyms", "kcore",
+		"key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "modules", "mtrr",
+		"sched_debug", "scsi", "slabinfo", "sysrq-trigger", "timer_list", "vmallocinfo",
+	}
+	readOnlyProc = []string{"irq", "sys"}
+)
+
+// The kernel decides what /proc has, so it is looked up once.
+var procMasks = sync.OnceValue(func() []proto.Op {
+	p := &plan{}
+	const inside = proto.BindInside | proto.BindExisting | proto.BindOptional | proto.BindReadOnly
+	for _, name := range maskedProc {
+		st, err := os.Stat("/proc/" + name)
+		switch {
+		case err != nil:
+		case st.IsDir():
+			p.bind("proc/"+name, "run", inside)
+		default:
+			p.bind("proc/"+name, "dev/null", inside|proto.BindDevice)
+		}
+	}
+	for _, name := range readOnlyProc {
+		p.bind("proc/"+name, "proc/"+name, inside)
+	}
+	return p.ops
+})
+
+func (p *plan) proc() {
+	p.ops = append(p.ops, proto.Op{Kind: proto.OpProc, Path: "proc"})
+	p.ops = append(p.ops, procMasks()...)
+}
+
+// writable binds directories of the read-only root back read-write.
+func (p *plan) writable(workspace bool) {
+	self := func(name string, mode uint32) {
+		p.dir(name, mode)
+		p.bind(name, name, proto.BindInside)
+	}
+	self("tmp", 0o1777)
+	self("dev/shm", 0o1777)
+	self("home/user", 0o700)
+	if workspace {
+		self("workspace", 0o755)
+	}
+}

@@ -1,0 +1,30 @@
+package sandbox
+
+import "fmt"
+
+// Level is how strongly a command is isolated. A higher one includes the lower.
+type Level int
+
+const (
+	// LevelNamespaces: eight namespaces, an own root, no capability, a system
+	// call filter; limits by rlimits and by pid 1's watch.
+	LevelNamespaces Level = 2
+	// LevelCgroup: limits by a control group besides. This version does not
+	// reach it.
+	LevelCgroup Level = 3
+)
+
+func (l Level) String() string {
+	switch l {
+	case 0:
+		return "none"
+	case LevelNamespaces:
+		return "namespaces"
+	case LevelCgroup:
+		return "cgroup"
+	}
+	return fmt.Sprintf("level(%d)", int(l))
+}
+
+// MarshalText gives the level its name in JSON.
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }

@@ -1,0 +1,274 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/helper"
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
+	"golang.org/x/sys/unix"
+)
+
+// killPatience is how long the helper has to end the tree before it is killed
+// itself, which its pid 1 does not survive either.
+const killPatience = 5 * time.Second
+
+// cause is why a command was stopped from outside.
+type cause int
+
+const (
+	causeNone cause = iota
+	causeContext
+	causeTimeout
+	causeOutput
+	causeKill
+)
+
+// process is a running helper and what is connected to it.
+type process struct {
+	ctx     context.Context
+	begin   time.Time
+	limits  Limits
+	cmd     *exec.Cmd
+	control *os.File
+	stdin   *os.File // write end, or nil
+	streams [2]*capture
+	copying sync.WaitGroup
+	done    chan struct{}
+
+	mu      sync.Mutex
+	stopped cause
+	ended   bool
+	force   *time.Timer
+
+	result Result // valid once done is closed
+	err    error
+}
+
+func start(ctx context.Context, c Config, path string, argv []string) (*Process, error) {
+	begin := time.Now()
+	if len(helper.Binary()) == 0 {
+		return nil, fmt.Errorf("%w: no helper for this architecture", ErrUnsupported)
+	}
+	request, limits, err := c.request(path, argv)
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
+	}
+	p := &process{ctx: ctx, begin: begin, limits: limits, done: make(chan struct{})}
+	if err := p.launch(&c); err != nil {
+		return nil, err
+	}
+	stopTimer := time.AfterFunc(limits.Wall-time.Since(begin), func() { p.stop(causeTimeout) })
+	stopContext := context.AfterFunc(ctx, func() { p.stop(causeContext) })
+	release := func() {
+		stopTimer.Stop()
+		stopContext()
+	}
+
+	first, err := p.ask(request)
+	if failure, ok := first.(proto.Failure); ok {
+		p.finish(nil, release)
+		return nil, explain(failure, request, &c)
+	}
+	if err != nil {
+		first = nil
+	}
+	if _, ok := first.(proto.Started); !ok {
+		p.finish(nil, release)
+		if p.err == nil && p.stopped != causeNone { // the wall time was over before the start
+			return &Process{p}, nil
+		}
+		return nil, p.err
+	}
+	go func() {
+		frame, err := proto.Read(p.control)
+		if err != nil {
+			frame = nil
+		}
+		p.finish(frame, release)
+	}()
+	return &Process{p}, nil
+}
+
+// launch starts the helper with its streams and begins to copy them.
+func (p *process) launch(c *Config) error {
+	path := c.HelperPath
+	if path == "" {
+		var err error
+		if path, err = helper.Path(); err != nil {
+			return &ErrSetup{"load the helper", "set Config.HelperPath to an installed one", err}
+		}
+	}
+	var ours, theirs []*os.File
+	fail := func(err error) error {
+		for _, f := range append(ours, theirs...) {
+			f.Close()
+		}
+		return &ErrSetup{"start the helper", path, err}
+	}
+	control, child, err := socketPair()
+	if err != nil {
+		return fail(err)
+	}
+	ours, theirs = append(ours, control), append(theirs, child)
+	outputs := [2]*os.File{}
+	for i := range outputs {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fail(err)
+		}
+		outputs[i] = r
+		ours, theirs = append(ours, r), append(theirs, w)
+	}
+	var stdin *os.File
+	if c.Stdin != nil {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return fail(err)
+		}
+		ours, theirs = append(ours, w), append(theirs, r)
+		stdin, p.stdin = r, w
+	}
+	p.control = control
+	p.cmd = &exec.Cmd{
+		Path: path, Args: []string{"lm-sandbox-helper"}, Env: []string{},
+		Stdout: theirs[1], Stderr: theirs[2], ExtraFiles: theirs[:1],
+		// No terminal of the caller's, nor the signals that it sends to its group.
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+	}
+	if err := p.cmd.Start(); err != nil {
+		return fail(err)
+	}
+	for _, f := range theirs {
+		f.Close()
+	}
+	p.copy(c, outputs)
+	return nil
+}
+
+func (p *process) copy(c *Config, outputs [2]*os.File) {
+	full := func() {
+		if c.StopAtOutput {
+			p.stop(causeOutput)
+		}
+	}
+	p.streams[0] = &capture{name: "Stdout", limit: p.limits.Output, live: c.Stdout, full: full}
+	p.streams[1] = &capture{name: "Stderr", limit: p.limits.Output, live: c.Stderr, full: full}
+	for i, f := range outputs {
+		p.copying.Go(func() {
+			p.streams[i].drain(f)
+			f.Close()
+		})
+	}
+	if p.stdin != nil {
+		// Not waited for: it may sit in a Read that nobody can interrupt.
+		go func() {
+			_, _ = io.Copy(p.stdin, c.Stdin) // the command may well stop reading
+			p.stdin.Close()
+		}()
+	}
+}
+
+func socketPair() (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	// Only this side polls; the helper blocks.
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}
+
+// ask sends the request and reads the first answer.
+func (p *process) ask(r *proto.Request) (any, error) {
+	// A helper that gave up has said why before it closed the socket.
+	_, werr := p.control.Write(r.Encode())
+	frame, err := proto.Read(p.control)
+	if err != nil {
+		return nil, errors.Join(werr, err)
+	}
+	return frame, nil
+}
+
+// stop ends the tree; the first cause counts.
+func (p *process) stop(why cause) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || p.stopped != causeNone {
+		return
+	}
+	p.stopped = why
+	p.force = time.AfterFunc(killPatience, func() { _ = p.cmd.Process.Kill() })
+	p.shutdown()
+}
+
+// shutdown tells the helper, in a way that needs no room in the socket and that
+// the end of this process would tell as well.
+func (p *process) shutdown() {
+	raw, err := p.control.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	}
+}
+
+// finish waits for the end of the tree, frees everything and sets the result.
+// frame is the EXIT frame, or nil where none came.
+func (p *process) finish(frame any, release func()) {
+	if frame == nil {
+		p.shutdown() // whatever the helper is, it is not to be waited for
+	}
+	err := p.cmd.Wait()
+	p.copying.Wait()
+	release()
+	p.mu.Lock()
+	p.ended = true
+	if p.force != nil {
+		p.force.Stop()
+	}
+	p.mu.Unlock()
+	p.control.Close()
+	if p.stdin != nil {
+		p.stdin.Close()
+	}
+	p.conclude(frame, err)
+	close(p.done)
+}
+
+func (p *process) wait() (Result, error) {
+	<-p.done
+	return p.result, p.err
+}
+
+func (p *process) kill() { p.stop(causeKill) }
+
+func (p *process) signal(number int) error {
+	if number <= 0 || number > 64 {
+		return &ErrConfig{"signal", fmt.Sprintf("no signal %d", number)}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended || p.stopped != causeNone {
+		return os.ErrProcessDone
+	}
+	if _, err := p.control.Write(proto.EncodeSignal(uint32(number))); err != nil {
+		return os.ErrProcessDone
+	}
+	return nil
+}

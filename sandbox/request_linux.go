@@ -1,0 +1,164 @@
+package sandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/rootfs"
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/seccomp"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	insideID = 1000
+	// maxInodes bounds the number of files on the sandbox's tmpfs.
+	maxInodes = 1 << 17
+	// initTasks is pid 1, which counts in RLIMIT_NPROC too.
+	initTasks = 1
+	// reserve is for the skeleton of the root, which shares the tmpfs.
+	reserve = 1 << 20
+)
+
+// request validates c and translates it for the helper.
+func (c *Config) request(path string, argv []string) (*proto.Request, Limits, error) {
+	limits, err := c.Limits.withDefaults()
+	if err != nil {
+		return nil, limits, err
+	}
+	if err := c.checkFeatures(); err != nil {
+		return nil, limits, err
+	}
+	if err := c.checkBinds(); err != nil {
+		return nil, limits, err
+	}
+	env, err := c.environment()
+	if err != nil {
+		return nil, limits, err
+	}
+	dir, err := c.dir()
+	if err != nil {
+		return nil, limits, err
+	}
+	tree, err := c.tree()
+	if err != nil {
+		return nil, limits, err
+	}
+	ops, err := tree.Plan()
+	if err != nil {
+		return nil, limits, &ErrConfig{"Root", err.Error()}
+	}
+	spare, err := spareID()
+	if err != nil {
+		return nil, limits, err
+	}
+	r := &proto.Request{
+		UID: insideID, GID: insideID, SpareUID: spare, SpareGID: spare,
+		Hostname: rootfs.Hostname,
+		// The kernel reads a plain number of bytes; it rounds up to pages.
+		TmpfsSize: strconv.FormatInt(addSaturated(limits.Disk, reserve), 10), TmpfsInodes: strconv.Itoa(maxInodes),
+		Ops: ops, Limits: limits.resources(),
+		MaxMemory: uint64(limits.Memory), MaxTasks: uint32(limits.Pids) + initTasks, MaxFiles: uint32(limits.Files),
+		Path: path, Dir: dir, Argv: argv, Env: env, Filter: seccomp.Filter(),
+	}
+	if c.Stdin == nil {
+		r.Flags |= proto.FlagNullStdin
+	}
+	return r, limits, nil
+}
+
+func addSaturated(a, b int64) int64 {
+	if s := a + b; s > a {
+		return s
+	}
+	return a
+}
+
+// resources are the limits that the kernel keeps for each process.
+func (l Limits) resources() []proto.Limit {
+	return []proto.Limit{
+		{Resource: unix.RLIMIT_CPU, Value: l.cpuSeconds()},
+		{Resource: unix.RLIMIT_DATA, Value: 2 * uint64(l.Memory)},
+		{Resource: unix.RLIMIT_NPROC, Value: uint64(l.Pids) + initTasks},
+		{Resource: unix.RLIMIT_NOFILE, Value: uint64(l.Files)},
+		{Resource: unix.RLIMIT_FSIZE, Value: uint64(l.Disk)},
+		{Resource: unix.RLIMIT_CORE, Value: 0},
+		{Resource: unix.RLIMIT_MEMLOCK, Value: 64 << 10},
+		{Resource: unix.RLIMIT_MSGQUEUE, Value: 64 << 10},
+		{Resource: unix.RLIMIT_NICE, Value: 0},
+		{Resource: unix.RLIMIT_RTPRIO, Value: 0},
+	}
+}
+
+// tree checks the host paths of c.
+func (c *Config) tree() (rootfs.Tree, error) {
+	t := rootfs.Tree{}
+	var err error
+	if t.Root, err = hostDir("Root", c.Root); err != nil {
+		return t, err
+	}
+	if t.Workspace, err = hostDir("Workspace", c.Workspace); err != nil {
+		return t, err
+	}
+	if err := refuseSystem("Workspace", t.Workspace); err != nil {
+		return t, err
+	}
+	for i, b := range c.Binds {
+		field := fmt.Sprintf("Binds[%d].Source", i)
+		source, err := filepath.EvalSymlinks(b.Source)
+		if err != nil {
+			return t, &ErrConfig{field, reason(err)}
+		}
+		if within(source, "/proc") || within("/proc", source) {
+			return t, &ErrConfig{field, fmt.Sprintf("%.64q shows the host's processes", source)}
+		}
+		if b.Writable {
+			if err := refuseSystem(field, source); err != nil {
+				return t, err
+			}
+		}
+		t.Binds = append(t.Binds, rootfs.Bind{Source: source, Target: b.Target, Writable: b.Writable})
+	}
+	return t, nil
+}
+
+// hostDir resolves a directory of the host; "" stays "".
+func hostDir(field, name string) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return "", &ErrConfig{field, reason(err)}
+	}
+	abs, err = filepath.EvalSymlinks(abs)
+	if err != nil {
+		return "", &ErrConfig{field, reason(err)}
+	}
+	st, err := os.Stat(abs)
+	if err != nil {
+		return "", &ErrConfig{field, reason(err)}
+	}
+	if !st.IsDir() {
+		return "", &ErrConfig{field, "not a directory"}
+	}
+	return abs, nil
+}
+
+// systemDirs are never lent for writing: what a payload changes there, the host runs.
+var systemDirs = []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin",
+	"/sys", "/usr"}
+
+func refuseSystem(field, dir string) error {
+	if dir == "" || within(dir, "/dev/shm") && dir != "/dev/shm" {
+		return nil
+	}
+	for _, s := range systemDirs {
+		if within(dir, s) || within(s, dir) {
+			return &ErrConfig{field, fmt.Sprintf("%.64q belongs to the system; use a directory of your own", dir)}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,40 @@
+package sandbox
+
+import "time"
+
+// LimitKind names the limit that ended a command, or that it had run into when
+// it failed; "" is none.
+type LimitKind string
+
+// The limits of [Limits] by name. Timeout, CPU (of the command itself), memory
+// and output are certain. Pids, disk and files only make calls fail, which the
+// command may survive: they are reported of a command that failed, when pid 1
+// found them exhausted (pids and files by sampling, files from Linux 6.2).
+const (
+	LimitNone    LimitKind = ""
+	LimitTimeout LimitKind = "timeout"
+	LimitCPU     LimitKind = "cpu"
+	LimitMemory  LimitKind = "memory"
+	LimitPids    LimitKind = "pids"
+	LimitDisk    LimitKind = "disk"
+	LimitOutput  LimitKind = "output"
+	LimitFiles   LimitKind = "files"
+)
+
+// Result is how a command ended.
+type Result struct {
+	// ExitCode is the command's own, or 128+n where signal n ended it.
+	ExitCode int
+	// Signal is "" or the name of the signal that ended the command: "SIGKILL".
+	Signal string
+	// Stdout and Stderr are the first Limits.Output bytes of each stream, as
+	// they came: not text, not sanitised.
+	Stdout, Stderr                   []byte
+	StdoutTruncated, StderrTruncated bool
+	Limit                            LimitKind
+	Level                            Level
+	// Duration is from the call to the end of the last process of the tree.
+	Duration time.Duration
+	// CPU is the processor time of the processes that were waited for.
+	CPU time.Duration
+}

@@ -1,0 +1,85 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
+	"golang.org/x/sys/unix"
+)
+
+// conclude makes the result from the EXIT frame, or from the cause for which
+// there is none.
+func (p *process) conclude(frame any, waitErr error) {
+	r := &p.result
+	r.Level = LevelNamespaces
+	r.Duration = time.Since(p.begin)
+	out, errs := p.streams[0], p.streams[1]
+	r.Stdout, r.StdoutTruncated = out.kept, out.truncated
+	r.Stderr, r.StderrTruncated = errs.kept, errs.truncated
+	p.err = errors.Join(out.liveErr, errs.liveErr)
+
+	if e, ok := frame.(proto.Exit); ok {
+		r.CPU = time.Duration(e.UserTime+e.SystemTime) * time.Microsecond
+		r.status(syscall.WaitStatus(e.WaitStatus))
+		r.Limit = p.limits.hit(r, e.Hit)
+		if p.stopped == causeOutput {
+			r.Limit = LimitOutput
+		}
+		return
+	}
+	r.killed()
+	switch p.stopped {
+	case causeTimeout:
+		r.Limit = LimitTimeout
+	case causeOutput:
+		r.Limit = LimitOutput
+	case causeKill:
+	case causeContext:
+		p.err = fmt.Errorf("sandbox: %w", p.ctx.Err())
+	default:
+		if waitErr == nil {
+			waitErr = errors.New("it ended without a result")
+		}
+		p.err = &ErrSetup{"talk to the helper", "it was killed, or is of another release", waitErr}
+	}
+}
+
+func (r *Result) status(s syscall.WaitStatus) {
+	if s.Signaled() {
+		r.Signal = unix.SignalName(s.Signal())
+		r.ExitCode = 128 + int(s.Signal())
+		return
+	}
+	r.ExitCode = s.ExitStatus()
+}
+
+func (r *Result) killed() {
+	r.Signal = "SIGKILL"
+	r.ExitCode = 128 + int(unix.SIGKILL)
+}
+
+// hit names the limit behind an end. A shell passes a child's signal on as its
+// own exit code.
+func (l Limits) hit(r *Result, h proto.Hit) LimitKind {
+	by := func(s syscall.Signal) bool { return r.ExitCode == 128+int(s) }
+	switch {
+	case h&proto.HitMemory != 0:
+		return LimitMemory
+	case by(unix.SIGXCPU), by(unix.SIGKILL) && r.CPU >= l.CPU:
+		return LimitCPU
+	case by(unix.SIGXFSZ):
+		return LimitDisk
+	case r.ExitCode == 0:
+		return LimitNone
+	case h&proto.HitTasks != 0:
+		return LimitPids
+	case h&proto.HitFiles != 0:
+		return LimitFiles
+	case h&proto.HitDisk != 0:
+		return LimitDisk
+	}
+	return LimitNone
+}

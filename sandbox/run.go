@@ -1,0 +1,37 @@
+package sandbox
+
+import "context"
+
+// Run runs a command line in bash in a new sandbox and returns when the last
+// process of it is gone: what the command left in the background is killed.
+//
+// The error says that the command could not be run, or that it was stopped
+// because ctx ended (errors.Is(err, ctx.Err())); the Result then holds what
+// there is. A command that fails, or exceeds a limit, is a Result and no error.
+//
+// Run may be called from any number of goroutines.
+//
+// # Errors
+//
+// [ErrConfig], [ErrUserNamespace], [ErrOwner], [ErrLevel], [ErrExec] (no bash),
+// [ErrSetup], [ErrStream], [ErrUnsupported].
+func Run(ctx context.Context, c Config, command string) (Result, error) {
+	if err := checkCommand(command); err != nil {
+		return Result{}, err
+	}
+	p, err := start(ctx, c, "/bin/bash", []string{"bash", "-c", command})
+	if err != nil {
+		return Result{}, err
+	}
+	return p.Wait()
+}
+
+// Start starts a program in a new sandbox and returns once it is executing. A
+// name without a slash is looked up in the PATH inside. ctx ends the program
+// as in [Run]. Wait must be called, and frees what the process holds.
+func Start(ctx context.Context, c Config, argv ...string) (*Process, error) {
+	if err := checkArgv(argv); err != nil {
+		return nil, err
+	}
+	return start(ctx, c, argv[0], argv)
+}
