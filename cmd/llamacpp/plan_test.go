@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
+)
+
+var (
+	avx2 = cpuInfo{"a", strings.Fields("fpu sse4_2 avx avx2 bmi2 fma f16c avx512f")}
+	old  = cpuInfo{"b", strings.Fields("fpu sse4_2 avx")}
+	a76  = cpuInfo{"c", strings.Fields("fp asimd asimdhp asimddp")}
+	a53  = cpuInfo{"d", strings.Fields("fp asimd")}
+)
+
+func TestChoose(t *testing.T) {
+	apt := "sudo apt-get install"
+	for _, test := range []struct {
+		name    string
+		app     app
+		host    host
+		want    llamacpp.Variant
+		reason  string // part of what is said
+		failure string
+	}{
+		{
+			name: "AVX2", app: app{cuda: "auto"}, host: host{goarch: "amd64", cpu: avx2},
+			want: llamacpp.Variant{}, reason: "portable x86-64 with AVX2",
+		},
+		{
+			name: "no AVX2", app: app{cuda: "auto"}, host: host{goarch: "amd64", cpu: old},
+			want: llamacpp.Variant{Native: true}, reason: "lacks avx2, bmi2, fma, f16c",
+		},
+		{
+			name: "unknown processor", app: app{cuda: "auto"}, host: host{goarch: "amd64"},
+			want: llamacpp.Variant{}, reason: "portable",
+		},
+		{
+			name: "wished native", app: app{cuda: "auto", native: true}, host: host{goarch: "amd64", cpu: avx2},
+			want: llamacpp.Variant{Native: true}, reason: "LLAMA_NATIVE=1",
+		},
+		{
+			name: "arm64 with dot products", app: app{cuda: "auto"}, host: host{goos: "linux", goarch: "arm64", cpu: a76},
+			want: llamacpp.Variant{ARMArch: "armv8.2-a+dotprod+fp16"}, reason: "armv8.2-a+dotprod+fp16",
+		},
+		{
+			name: "arm64 without", app: app{cuda: "auto"}, host: host{goos: "linux", goarch: "arm64", cpu: a53},
+			want: llamacpp.Variant{}, reason: "the compiler's default for arm64",
+		},
+		{
+			name: "no GPU", app: app{cuda: "auto"}, host: host{cpu: avx2, install: apt},
+			want: llamacpp.Variant{}, reason: "none found, no nvcc: building for the CPU",
+		},
+		{
+			name: "a GPU without nvcc", app: app{cuda: "auto"}, host: host{gpu: true, install: apt},
+			want: llamacpp.Variant{}, reason: "run: sudo apt-get install nvidia-cuda-toolkit",
+		},
+		{
+			name: "a GPU with nvcc", app: app{cuda: "auto"}, host: host{gpu: true, nvcc: "/x/nvcc", gpuArchs: []string{"86", "90"}},
+			want: llamacpp.Variant{CUDA: true, CUDAArchs: "86;90"}, reason: "CUDA with /x/nvcc, architectures 86;90",
+		},
+		{
+			name: "chosen architectures", app: app{cuda: "1", cudaArchs: "120"}, host: host{nvcc: "/x/nvcc", gpuArchs: []string{"90"}},
+			want: llamacpp.Variant{CUDA: true, CUDAArchs: "120"}, reason: "architectures 120",
+		},
+		{
+			name: "nvcc without a GPU", app: app{cuda: "1"}, host: host{nvcc: "/x/nvcc"},
+			want: llamacpp.Variant{CUDA: true}, reason: "llama.cpp's own list",
+		},
+		{
+			name: "never CUDA", app: app{cuda: "0"}, host: host{gpu: true, nvcc: "/x/nvcc"},
+			want: llamacpp.Variant{}, reason: "CUDA=0",
+		},
+		{
+			name: "insisting without nvcc", app: app{cuda: "1"}, host: host{gpu: true, install: "sudo dnf install"},
+			failure: "sudo dnf install cuda-toolkit",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, err := test.app.choose(test.host)
+			if test.failure != "" {
+				require.ErrorContains(t, err, test.failure)
+				return
+			}
+			require.NoError(t, err)
+			test.want.GOOS, test.want.GOARCH = test.host.goos, test.host.goarch
+			assert.Equal(t, test.want, got.Variant)
+			assert.Contains(t, strings.Join(got.reasons, "\n"), test.reason)
+		})
+	}
+}
+
+func TestKeyHoldsAllThatMatters(t *testing.T) {
+	base := plan{choice: choice{Variant: llamacpp.Variant{GOOS: "linux", GOARCH: "amd64"}}, options: []string{"-DA=1"}, compiler: "gcc 12", host: host{cpu: avx2}}
+	key := cacheKey("tree", base)
+	assert.Regexp(t, "^[0-9a-f]{16}$", key)
+	assert.Equal(t, key, cacheKey("tree", base))
+	assert.NotEqual(t, key, cacheKey("another", base))
+	for name, change := range map[string]func(*plan){
+		"option":       func(p *plan) { p.options = []string{"-DA=2"} },
+		"compiler":     func(p *plan) { p.compiler = "gcc 13" },
+		"architecture": func(p *plan) { p.GOARCH = "arm64" },
+		"system":       func(p *plan) { p.GOOS = "darwin" },
+	} {
+		p := base
+		change(&p)
+		assert.NotEqual(t, key, cacheKey("tree", p), name)
+	}
+
+	other := base
+	other.host.cpu = old
+	assert.Equal(t, key, cacheKey("tree", other), "the portable build is one for all processors")
+	native, nativeOld := base, other
+	native.Native, nativeOld.Native = true, true
+	assert.NotEqual(t, cacheKey("tree", native), cacheKey("tree", nativeOld), "the native one is not")
+}
+
+func TestSettingsAreChecked(t *testing.T) {
+	for name, value := range map[string]string{"CUDA": "yes", "LLAMA_NATIVE": "on"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			t.Setenv(name, value)
+			code, _, stderr := w.llamacpp("build")
+			assert.Equal(t, exitFailed, code)
+			assert.Contains(t, stderr, name+" is \""+value+"\"")
+		})
+	}
+	for _, args := range [][]string{nil, {"no-such"}, {"build", "x"}, {"peers"}} {
+		var out, err bytes.Buffer
+		assert.Equal(t, exitUsage, run(t.Context(), thePin, args, &out, &err))
+		assert.Contains(t, err.String(), "usage: llamacpp")
+		assert.Empty(t, out.String())
+	}
+}
+
+func TestReadCPUInfo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cpuinfo")
+	text := "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 fma\n\nprocessor\t: 1\nflags\t\t: none\n"
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	assert.Equal(t, cpuInfo{"Some CPU", []string{"fpu", "avx2", "fma"}}, readCPUInfo(path))
+	assert.Equal(t, cpuInfo{}, readCPUInfo(path+"-absent"))
+}
+
+func TestCUDALibDir(t *testing.T) {
+	for _, dir := range []string{"lib64", "targets/x86_64-linux/lib", "lib", "lib/x86_64-linux-gnu"} {
+		root := t.TempDir()
+		require.NoError(t, os.MkdirAll(filepath.Join(root, dir), 0o755))
+		require.NoError(t, os.MkdirAll(filepath.Join(root, "bin"), 0o755))
+		nvcc := filepath.Join(root, "bin/nvcc")
+		require.NoError(t, os.WriteFile(nvcc, nil, 0o755))
+		_, err := cudaLibDir(nvcc, "amd64")
+		require.ErrorContains(t, err, "libcudart_static.a")
+		require.NoError(t, os.WriteFile(filepath.Join(root, dir, "libcudart_static.a"), nil, 0o644))
+		got, err := cudaLibDir(nvcc, "amd64")
+		require.NoError(t, err)
+		assert.Equal(t, filepath.Join(root, dir), got)
+	}
+}
