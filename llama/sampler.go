@@ -159,7 +159,7 @@ func newSampler(m *Model, p *SamplerParams, np *native.SamplerParams) (*Sampler,
 	if err := p.check(&m.vocab); err != nil {
 		return nil, err
 	}
-	if err := checkGrammarText(np.Grammar); err != nil {
+	if err := m.vocab.checkGrammar(np.Grammar); err != nil {
 		return nil, err
 	}
 	for np.Seed == RandomSeed {

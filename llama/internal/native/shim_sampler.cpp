@@ -12,6 +12,8 @@ struct lm_sampler {
     const llama_model *    model;
     common_params_sampling params; // kept for reset: common_sampler_reset leaves the grammar where it was
     common_sampler_ptr     smpl;
+    // The grammar refused a token: its parse stacks are gone, and llama.cpp would abort the process at the next look at them.
+    bool broken = false;
 };
 
 namespace {
@@ -80,7 +82,16 @@ llama_token lm::sample(lm_sampler * s, llama_context * ctx, int32_t index) {
     if (llama_get_logits_ith(ctx, index) == nullptr) {
         throw std::runtime_error("no logits at index " + std::to_string(index));
     }
-    return common_sampler_sample(s->smpl.get(), ctx, index);
+    if (s->broken) {
+        throw lm::grammar_error("the grammar has refused a token before; reset the sampler");
+    }
+    const llama_token              token = common_sampler_sample(s->smpl.get(), ctx, index);
+    const llama_token_data_array * cur   = common_sampler_get_candidates(s->smpl.get(), false);
+    // grammar and biases may leave no token, or the model none that is a number; what was drawn then means nothing
+    if (!(cur->data[cur->selected].logit > -INFINITY)) {
+        throw lm::grammar_error("no token of the vocabulary is allowed here");
+    }
+    return token;
 }
 
 int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sampler ** out, char ** err) {
@@ -172,6 +183,7 @@ int32_t lm_sampler_clone(const lm_sampler * s, lm_sampler ** out, char ** err) {
         auto c    = std::make_unique<lm_sampler>();
         c->model  = s->model;
         c->params = s->params;
+        c->broken = s->broken;
         c->smpl.reset(common_sampler_clone(s->smpl.get()));
         *out = c.release();
         return LM_OK;
@@ -180,20 +192,29 @@ int32_t lm_sampler_clone(const lm_sampler * s, lm_sampler ** out, char ** err) {
 
 int32_t lm_sampler_reset(lm_sampler * s, char ** err) {
     return lm::guard(err, [&]() -> int32_t {
-        s->smpl = init(s->model, s->params);
+        s->smpl   = init(s->model, s->params);
+        s->broken = false;
         return LM_OK;
     });
 }
 
 int32_t lm_sampler_accept(lm_sampler * s, const int32_t * tokens, size_t n, bool is_generated, char ** err) {
     return lm::guard(err, [&]() -> int32_t {
+        if (s->broken) {
+            throw lm::grammar_error("the grammar has refused a token before; reset the sampler");
+        }
+        const llama_vocab * vocab = llama_model_get_vocab(s->model);
         try {
             for (size_t i = 0; i < n; i++) {
-                common_sampler_accept(s->smpl.get(), tokens[i], is_generated);
+                // the end of generation changes no grammar, but aborts the process where the grammar is not at its end
+                const bool end = !s->params.grammar.empty() && llama_vocab_is_eog(vocab, tokens[i]);
+                common_sampler_accept(s->smpl.get(), tokens[i], is_generated && !end);
             }
         } catch (const std::bad_alloc &) {
+            s->broken = true;
             throw;
         } catch (const std::exception & e) {
+            s->broken = true;
             throw lm::grammar_error(e.what());
         }
         return LM_OK;

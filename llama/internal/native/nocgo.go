@@ -1,0 +1,69 @@
+//go:build !cgo
+
+// Package native stands in for llama.cpp in a build without cgo: it compiles, and Init says why nothing works.
+package native
+
+// Supported says whether this build contains llama.cpp.
+const Supported = false
+
+var errNoCgo = &Error{Code: CodeNoCgo, Text: "this program was built with CGO_ENABLED=0: build it with CGO_ENABLED=1 and a C++ compiler"}
+
+type (
+	Model   struct{}
+	Context struct{}
+	Sampler struct{}
+	Chat    struct{}
+	Parser  struct{}
+	Row     struct{}
+)
+
+func Init() error                              { return errNoCgo }
+func Version() string                          { return "" }
+func SystemInfo() string                       { return "" }
+func NThreadsDefault() int                     { return 1 }
+func Devices() []Device                        { return nil }
+func SetLog(int, func(level int, text string)) {}
+
+func LoadModel(string, ModelParams, func(float32) bool) (Model, error) { return Model{}, errNoCgo }
+func (Model) Free()                                                    {}
+func (Model) Info() ModelInfo                                          { return ModelInfo{} }
+func (Model) Meta() (string, error)                                    { return "", errNoCgo }
+func (Model) Pieces(int) (Pieces, error)                               { return Pieces{}, errNoCgo }
+func (Model) Text(int32) (string, error)                               { return "", errNoCgo }
+
+func Tokenize[T ~int32](Model, []T, string, bool, bool) ([]T, error) { return nil, errNoCgo }
+func Detokenize[T ~int32](Model, []T, bool, bool) (string, error)    { return "", errNoCgo }
+
+func NewContext(Model, ContextParams) (Context, ContextInfo, error) {
+	return Context{}, ContextInfo{}, errNoCgo
+}
+func (Context) Free()                                           {}
+func (Context) Abort(bool)                                      {}
+func (Context) Decode(_, _, _ []int32, _ []int8, _ []Row) error { return errNoCgo }
+func (Context) Sample(*Row)                                     {}
+func (Context) Logits(int32, []float32) error                   { return errNoCgo }
+func (Context) MemoryClear(bool)                                {}
+func (Context) MemorySeqRemove(_, _, _ int32) bool              { return false }
+func (Context) MemorySeqCopy(_, _, _, _ int32)                  {}
+func (Context) MemorySeqKeep(int32)                             {}
+func (Context) MemorySeqAdd(_, _, _, _ int32)                   {}
+func (Context) MemorySeqDiv(_, _, _, _ int32)                   {}
+func (Context) MemoryPos(int32) (lo, hi int32)                  { return -1, -1 }
+func SetRow(*Row, Sampler, int32)                               {}
+func RowResult(*Row) (int32, error)                             { return -1, errNoCgo }
+
+func NewSampler(Model, *SamplerParams) (Sampler, error) { return Sampler{}, errNoCgo }
+func (Sampler) Free()                                   {}
+func (Sampler) Clone() (Sampler, error)                 { return Sampler{}, errNoCgo }
+func (Sampler) Reset() error                            { return errNoCgo }
+func Accept[T ~int32](Sampler, []T, bool) error         { return errNoCgo }
+func CheckGrammar(Model, string) error                  { return errNoCgo }
+func SchemaToGrammar(string) (string, error)            { return "", errNoCgo }
+
+func NewChat(Model, string) (Chat, error)         { return Chat{}, errNoCgo }
+func (Chat) Free()                                {}
+func (Chat) Caps() (string, error)                { return "", errNoCgo }
+func (Chat) Apply(string) (string, error)         { return "", errNoCgo }
+func NewParser(string) (Parser, error)            { return Parser{}, errNoCgo }
+func (Parser) Free()                              {}
+func (Parser) Parse(string, bool) (string, error) { return "", errNoCgo }

@@ -1,0 +1,71 @@
+package llama
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
+)
+
+// SetLogger sends llama.cpp's log to l, at the levels that l has enabled now; nil, as in the beginning, silences it. There is
+// one log per process, because llama.cpp has one. A handler that panics loses the line.
+//
+// C: llama_log_set
+func SetLogger(l *slog.Logger) {
+	if l == nil {
+		native.SetLog(0, nil)
+		return
+	}
+	level, found := 5, false
+	for i, s := range slogLevels {
+		if i > 0 && !found && l.Enabled(context.Background(), s) {
+			level, found = i, true
+		}
+	}
+	if !found {
+		native.SetLog(0, nil)
+		return
+	}
+	lines := &logLines{logger: l}
+	native.SetLog(level, lines.add)
+}
+
+// slogLevels are slog's levels by ggml_log_level.
+var slogLevels = [...]slog.Level{slog.LevelDebug, slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+
+// logLines joins the parts in which llama.cpp writes its lines.
+type logLines struct {
+	logger *slog.Logger
+
+	mu    sync.Mutex
+	part  strings.Builder
+	level int
+}
+
+func (l *logLines) add(level int, text string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if level > 0 { // not a continuation
+		l.flush()
+		l.level = level
+	}
+	for {
+		line, rest, ended := strings.Cut(text, "\n")
+		l.part.WriteString(line)
+		if !ended {
+			return
+		}
+		l.flush()
+		text = rest
+	}
+}
+
+func (l *logLines) flush() {
+	line := strings.TrimRight(l.part.String(), " \r.")
+	l.part.Reset()
+	if line != "" && l.level < len(slogLevels) {
+		l.logger.Log(context.Background(), slogLevels[l.level], line, "source", "llama.cpp")
+	}
+}

@@ -1,0 +1,50 @@
+package llama
+
+import "github.com/lm-sandbox/lm-sandbox/llama/internal/native"
+
+// System describes the llama.cpp in this program.
+type System struct {
+	Version  string // of llama.cpp
+	Features string // of the CPU, as the library was built for: "CPU : SSE3 = 1 | AVX2 = 1 | …"
+	NThreads int    // the default of ContextParams.NThreads
+}
+
+// SystemInfo describes the linked llama.cpp.
+//
+// # Errors
+//
+//   - [ErrUnsupported] in a build without cgo, or when the linked library is not the one this package was written for
+//
+// C: llama_version, llama_print_system_info
+func SystemInfo() (System, error) {
+	if err := native.Init(); err != nil {
+		return System{}, fromNative(err, ErrUnsupported, "llama.cpp")
+	}
+	return System{Version: native.Version(), Features: native.SystemInfo(), NThreads: native.NThreadsDefault()}, nil
+}
+
+// Device is something that llama.cpp computes on.
+type Device struct {
+	Name, Description string
+	Type              string // cpu, gpu, igpu, accel or other
+	MemoryFree        uint64 // bytes, 0 where unknown
+	MemoryTotal       uint64 // bytes, 0 where unknown
+}
+
+// Devices lists what llama.cpp can compute on, the CPU included.
+//
+// # Errors
+//
+//   - as [SystemInfo]
+//
+// C: ggml_backend_dev_get_props
+func Devices() ([]Device, error) {
+	if err := native.Init(); err != nil {
+		return nil, fromNative(err, ErrUnsupported, "llama.cpp")
+	}
+	var out []Device
+	for _, d := range native.Devices() {
+		out = append(out, Device(d))
+	}
+	return out, nil
+}
