@@ -166,6 +166,7 @@ func TestCacheDirectory(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
+	t.Setenv("XDG_CACHE_HOME", "")
 	t.Setenv("HOME", "")
 	_, err := Pull(t.Context(), "default", Options{})
 	require.ErrorContains(t, err, "XDG_CACHE_HOME")
