@@ -20,7 +20,7 @@ type ChatRequest struct {
 	// ParallelToolCalls allows several calls in one answer.
 	ParallelToolCalls bool
 	// Schema is a JSON schema, Grammar a GBNF grammar, that the answer
-	// follows. At most one of them.
+	// follows. At most one of them, and not with Tools.
 	Schema  json.RawMessage
 	Grammar string
 	// MaxTokens is the most tokens to sample; 0 = until the model ends its
@@ -133,12 +133,16 @@ func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText 
 	if e.template == nil {
 		return nil, false, llama.ErrNoChatTemplate
 	}
+	tools := len(r.Tools) > 0 && r.ToolChoice != "none"
+	if tools && (len(r.Schema) > 0 || r.Grammar != "") {
+		return nil, false, invalid("ChatRequest.Tools", "cannot be combined with Schema or Grammar, which leave no room for a tool call")
+	}
 	t := llama.ChatTemplateRequest{
 		Messages: r.Messages, Tools: r.Tools, ToolChoice: r.ToolChoice, ParallelToolCalls: r.ParallelToolCalls,
 		Schema: r.Schema, Grammar: r.Grammar, AddGenerationPrompt: true, EnableThinking: r.EnableThinking,
 	}
 	prompt, err = e.template.Apply(t)
-	if err != nil || len(r.Tools) == 0 || r.ToolChoice == "none" || prompt.Grammar != "" {
+	if err != nil || !tools || prompt.Grammar != "" {
 		return prompt, false, err
 	}
 	if t, err = withToolsInText(t); err != nil {

@@ -30,9 +30,6 @@ const responseInstructions = ` To answer the user without a function, answer
 // withToolsInText rewrites a request so that a template without tools can
 // render it: no Tools, a Schema instead.
 func withToolsInText(r llama.ChatTemplateRequest) (llama.ChatTemplateRequest, error) {
-	if len(r.Schema) > 0 || r.Grammar != "" {
-		return r, &ErrInvalid{"ChatRequest.Tools", "cannot be combined with Schema or Grammar: the template of this model has no tool calls, so the tools need the schema"}
-	}
 	required := r.ToolChoice == "required"
 	schema, err := toolSchema(r.Tools, required, r.ParallelToolCalls)
 	if err != nil {
