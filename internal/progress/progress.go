@@ -68,6 +68,7 @@ func newBar(w io.Writer, label string, total int64, unit Unit) *progressbar.Prog
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetElapsedTime(true),
 		progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetSpinnerChangeInterval(0), // no goroutine: its is racy and never ends
 	}
 	switch unit {
 	case Bytes:
@@ -153,14 +154,14 @@ func (b *Bar) line() {
 func (b *Bar) amount(n int64) string {
 	switch b.unit {
 	case Bytes:
-		return bytes(n)
+		return size(n)
 	case Percent:
 		return fmt.Sprintf("%d%%", n)
 	}
 	return fmt.Sprint(n)
 }
 
-func bytes(n int64) string {
+func size(n int64) string {
 	const k = 1000
 	v, unit := float64(n), "B"
 	for _, u := range []string{"kB", "MB", "GB", "TB"} {
