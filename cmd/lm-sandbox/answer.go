@@ -8,7 +8,6 @@ import (
 	"io"
 	"iter"
 	"strings"
-	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
 )
@@ -85,5 +84,3 @@ func collect(deltas iter.Seq2[engine.ChatDelta, error]) (answer, error) {
 		Timings: answerTimings{milliseconds(r.Timings.Queue), milliseconds(r.Timings.Prompt), milliseconds(r.Timings.Decode)},
 	}, failed
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

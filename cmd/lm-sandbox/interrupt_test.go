@@ -77,3 +77,51 @@ func TestRunInterruptedBeforePrompt(t *testing.T) {
 		t.Errorf("stderr: %s", &c.stderr)
 	}
 }
+
+func TestBashLeavesNothing(t *testing.T) {
+	tests := []struct {
+		name, command string
+		end           func(c *cli)
+		code          int
+	}{
+		{
+			name:    "disowned",
+			command: "setsid sleep 300 & disown; echo ready; read",
+			end:     func(c *cli) { _ = c.stdin.Close() },
+			code:    1, // of read, at the end of stdin
+		},
+		{
+			name:    "kill -9",
+			command: "sleep 300 & echo ready; wait",
+			end:     func(c *cli) { c.signal(syscall.SIGKILL) },
+			code:    137,
+		},
+		{
+			name:    "interrupt",
+			command: "trap '' INT TERM; sleep 300 & echo ready; wait",
+			end:     func(c *cli) { c.signal(syscall.SIGINT) },
+			code:    130,
+		},
+		{
+			name:    "terminate",
+			command: "trap '' INT TERM; sleep 300 & echo ready; wait",
+			end:     func(c *cli) { c.signal(syscall.SIGTERM) },
+			code:    143,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := start(t, "bash", "-c", tt.command)
+			c.read("ready\n")
+			started := c.awaitDescendant("sleep")
+			tt.end(c)
+			if code := c.wait(); code != tt.code {
+				t.Errorf("exit code %d, want %d; stderr: %s", code, tt.code, &c.stderr)
+			}
+			if c.stderr.Len() > 0 {
+				t.Errorf("stderr: %s", &c.stderr)
+			}
+			wantDead(t, started)
+		})
+	}
+}

@@ -149,14 +149,21 @@ func wantDead(t *testing.T, processes []process) {
 	}
 }
 
-// wantNamed fails the test unless one of these has the name: what is to be found dead
-// must have lived.
-func wantNamed(t *testing.T, processes []process, name string) {
-	t.Helper()
-	for _, p := range processes {
-		if p.name == name {
-			return
+// awaitDescendant returns the descendants of c once one of them has the name: what is to
+// be found dead must have lived.
+func (c *cli) awaitDescendant(name string) []process {
+	c.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for {
+		processes := c.descendants()
+		for _, p := range processes {
+			if p.name == name {
+				return processes
+			}
 		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("no process %q among %v", name, processes)
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("no process %q among %v", name, processes)
 }

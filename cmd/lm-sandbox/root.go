@@ -29,6 +29,7 @@ first use. Answers go to stdout, everything else to stderr.
 	}
 	root.AddCommand(
 		newRun(std),
+		newBash(std),
 		newModel(std),
 		newVersion(std),
 	)

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox"
+)
+
+// bashFlags are the flags of 'bash'.
+type bashFlags struct {
+	command string
+	asJSON  bool
+	sandbox sandboxFlags
+}
+
+func newBash(std stdio) *cobra.Command {
+	var f bashFlags
+	cmd := &cobra.Command{
+		Use:   "bash -c COMMAND",
+		Short: "run a bash command in a sandbox",
+		Long: `Run a bash command in a sandbox of its own: no network, no capability, the
+host's system directories read-only and nothing else of the host. When it ends,
+everything that it started is dead and everything that it wrote is gone, except
+in the directory of --workspace.
+
+stdin, stdout, stderr and the exit code are the command's: 128+n where signal n
+ended it, 125 where the sandbox could not run it. A limit that ended it is named
+on stderr. Sizes are bytes, or numbers with K, M, G or T, of 1024.
+
+With --json stdout gets one object at the end, or nothing where the command could
+not be run: exit_code, signal (its name or ""), stdout, stderr, stdout_truncated,
+stderr_truncated, limit ("", timeout, cpu, memory, pids, disk, output or files),
+level and duration_ms. In stdout and stderr each byte that is not UTF-8 becomes
+U+FFFD.`,
+		Example: `  lm-sandbox bash -c 'id; ls /'
+  lm-sandbox bash --workspace . --timeout 10m --mem 512M -c 'make test'
+  echo 'print(6*7)' | lm-sandbox bash --json -c python3`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !cmd.Flags().Changed("command") {
+				return usage(errors.New("the interactive shell is not there yet: 'bash' needs -c"), "lm-sandbox bash -c 'COMMAND'")
+			}
+			return f.run(cmd.Context(), std)
+		},
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	fs.StringVarP(&f.command, "command", "c", "", "the command")
+	fs.BoolVar(&f.asJSON, "json", false, "print one JSON object at the end")
+	f.sandbox.register(fs)
+	return cmd
+}
+
+func (f *bashFlags) run(ctx context.Context, std stdio) error {
+	config := f.sandbox.config()
+	config.Stdin = std.in
+	if !f.asJSON {
+		config.Stdout, config.Stderr = std.out, std.err
+	}
+	result, err := sandbox.Run(ctx, config, f.command)
+	if err != nil {
+		return sandboxFailure(err)
+	}
+	if f.asJSON {
+		if err := writeJSON(std.out, newBashResult(result)); err != nil {
+			return err
+		}
+	} else if result.Limit != sandbox.LimitNone {
+		return &failure{code: result.ExitCode, err: fmt.Errorf("the command reached a limit: %s", result.Limit)}
+	}
+	if result.ExitCode == 0 {
+		return nil
+	}
+	return &failure{code: result.ExitCode}
+}
+
+// bashResult is what 'bash --json' prints.
+type bashResult struct {
+	ExitCode        int               `json:"exit_code"`
+	Signal          string            `json:"signal"`
+	Stdout          string            `json:"stdout"`
+	Stderr          string            `json:"stderr"`
+	StdoutTruncated bool              `json:"stdout_truncated"`
+	StderrTruncated bool              `json:"stderr_truncated"`
+	Limit           sandbox.LimitKind `json:"limit"`
+	Level           sandbox.Level     `json:"level"`
+	DurationMS      float64           `json:"duration_ms"`
+}
+
+func newBashResult(r sandbox.Result) bashResult {
+	return bashResult{
+		ExitCode: r.ExitCode, Signal: r.Signal, Stdout: string(r.Stdout), Stderr: string(r.Stderr),
+		StdoutTruncated: r.StdoutTruncated, StderrTruncated: r.StderrTruncated,
+		Limit: r.Limit, Level: r.Level, DurationMS: milliseconds(r.Duration),
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
