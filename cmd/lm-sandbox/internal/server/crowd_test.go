@@ -1,0 +1,106 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+)
+
+func sharedVocab(t *testing.T) *llama.Vocab {
+	t.Helper()
+	e, _ := realEngine(t)
+	return e.Model().Vocab()
+}
+
+// idle waits until nothing runs, waits or holds cells in e.
+func idle(t *testing.T, e *engine.Engine) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		s := e.Stats()
+		return s.Running == 0 && s.Waiting == 0 && s.CellsReserved == 0
+	}, 25*time.Second, 5*time.Millisecond)
+}
+
+// 32 clients at once, half of them streaming, on an engine of 8 sequences: each gets
+// an answer of its own.
+func TestCrowd(t *testing.T) {
+	c, name := serveReal(t)
+	var clients sync.WaitGroup
+	for i := range 32 {
+		clients.Go(func() {
+			params := ask(fmt.Sprintf("Repeat the number %d.", 1000+i), 6)
+			var answer openai.ChatCompletion
+			if i%2 == 0 {
+				whole, err := c.Chat.Completions.New(t.Context(), params)
+				if !assert.NoError(t, err) {
+					return
+				}
+				answer = *whole
+			} else {
+				params.StreamOptions.IncludeUsage = openai.Bool(true)
+				stream := c.Chat.Completions.NewStreaming(t.Context(), params)
+				var sum openai.ChatCompletionAccumulator
+				for stream.Next() {
+					assert.True(t, sum.AddChunk(stream.Current()))
+				}
+				if !assert.NoError(t, stream.Err()) {
+					return
+				}
+				answer = sum.ChatCompletion
+			}
+			assert.Equal(t, name, answer.Model)
+			if assert.Len(t, answer.Choices, 1) {
+				assert.Contains(t, answer.Choices[0].Message.Content, strconv.Itoa(1000+i))
+			}
+			assert.LessOrEqual(t, answer.Usage.CompletionTokens, int64(6))
+		})
+	}
+	clients.Wait()
+	e, _ := realEngine(t)
+	idle(t, e)
+}
+
+// Clients that leave in mid-stream free their sequences, and those that stay are served.
+func TestCrowdLeaves(t *testing.T) {
+	c, _ := serveReal(t)
+	e, _ := realEngine(t)
+	idle(t, e)
+	before := e.Stats()
+	const leavers = 12 // more than run at once: some leave the queue
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	var clients sync.WaitGroup
+	for range leavers {
+		clients.Go(func() {
+			// One that leaves during the first token has no stream to close: the error is its own.
+			stream := c.Chat.Completions.NewStreaming(ctx, ask("Count for ever.", -1), option.WithJSONSet("ignore_eos", true))
+			for stream.Next() {
+			}
+			assert.ErrorIs(t, stream.Err(), context.Canceled)
+			_ = stream.Close()
+		})
+	}
+	require.Eventually(t, func() bool {
+		s := e.Stats()
+		return s.Running == s.MaxSequences && s.Waiting == leavers-s.MaxSequences && s.OutputTokens > before.OutputTokens+20
+	}, 25*time.Second, 5*time.Millisecond)
+	leave()
+	clients.Wait()
+	idle(t, e)
+	after := e.Stats()
+	assert.Equal(t, before.Cancelled+leavers, after.Cancelled)
+	assert.Equal(t, before.Finished, after.Finished)
+	_, err := c.Chat.Completions.New(t.Context(), ask("hi", 2))
+	require.NoError(t, err)
+}

@@ -1,0 +1,187 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+	"github.com/lm-sandbox/lm-sandbox/sandbox"
+)
+
+// DefaultAddr is where the service listens unless told otherwise: this machine only.
+const DefaultAddr = "127.0.0.1:8000"
+
+// DefaultOllamaURL is the upstream of POST /ollama/ unless told otherwise.
+const DefaultOllamaURL = "http://localhost:2234/v1/chat/completions"
+
+// Engine is what the service needs of [engine.Engine].
+type Engine interface {
+	Chat(ctx context.Context, r engine.ChatRequest) iter.Seq2[engine.ChatDelta, error]
+	Generate(ctx context.Context, r engine.Request) iter.Seq2[engine.Delta, error]
+	HasChatTemplate() bool
+}
+
+// Options configures a [Server]. Only Engine and ModelName have no default.
+type Options struct {
+	Engine    Engine // stays the caller's: close it after Serve has returned
+	ModelName string // reported by /v1/models and in every completion
+
+	Sandbox         sandbox.Config // what every command of /run-bash/ gets; requests cannot change it
+	MaxSandboxes    int            // commands at once; 0 = one per CPU
+	MaxSandboxQueue int            // commands that may wait for their turn; 0 = 8 * MaxSandboxes, then 429
+
+	Addr         string   // host:port the service will listen on; "" = DefaultAddr. Decides whether a key is required
+	AllowedHosts []string // further names clients may reach it by (the Host header), besides localhost and Addr's
+	Key          string   // "" = none: refused beyond loopback
+
+	OllamaURL     string        // chat completions URL of an OpenAI-compatible upstream; "" = DefaultOllamaURL
+	OllamaModel   string        // "" = the first of the upstream's models
+	OllamaTimeout time.Duration // for one whole upstream answer; 0 = 2 minutes
+
+	MaxBody       int64         // bytes of one request's body; 0 = 1 MiB
+	ShutdownGrace time.Duration // how long Serve lets answers finish once its ctx is done; 0 = 10 s
+	Logger        *slog.Logger  // nil = silent
+}
+
+// Server answers the endpoints of the package comment. Its methods may be called
+// from several goroutines.
+type Server struct {
+	engine    Engine
+	model     modelObject
+	guard     *guard
+	bash      bashRunner
+	upstream  *upstream
+	routes    map[string]route
+	log       *slog.Logger
+	maxBody   int64
+	grace     time.Duration
+	timeouts  timeouts
+	isClosing atomic.Bool
+}
+
+// timeouts bound what a client can hold of the service without making progress.
+type timeouts struct {
+	header time.Duration // to send the headers
+	body   time.Duration // to send headers and body
+	idle   time.Duration // between two requests of one connection
+	write  time.Duration // for the client to take one write of an answer
+}
+
+// cancelGrace is how long a cancelled generation or command may take to end: a step of
+// the model, the kill of a process tree.
+const cancelGrace = 5 * time.Second
+
+// New returns the service for o, or a [KeyRequiredError] or [OptionError].
+func New(o Options) (*Server, error) {
+	if o.Engine == nil {
+		return nil, &OptionError{"Engine", "is required"}
+	}
+	if o.ModelName == "" {
+		return nil, &OptionError{"ModelName", "is required"}
+	}
+	if o.Addr == "" {
+		o.Addr = DefaultAddr
+	}
+	host, _, err := net.SplitHostPort(o.Addr)
+	if err != nil {
+		return nil, &OptionError{"Addr", "\"" + o.Addr + "\" is not host:port"}
+	}
+	if o.Key == "" && !loopbackHost(host) {
+		return nil, &KeyRequiredError{Addr: o.Addr}
+	}
+	g, err := newGuard(host, o.AllowedHosts, o.Key)
+	if err != nil {
+		return nil, err
+	}
+	up, err := newUpstream(o.OllamaURL, o.OllamaModel, o.OllamaTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		engine:   o.Engine,
+		model:    newModelObject(o.ModelName),
+		guard:    g,
+		bash:     newBashRunner(o),
+		upstream: up,
+		log:      o.Logger,
+		maxBody:  orDefault(o.MaxBody, 1<<20),
+		grace:    orDefault(o.ShutdownGrace, 10*time.Second),
+		timeouts: timeouts{header: 10 * time.Second, body: 30 * time.Second, idle: 2 * time.Minute, write: 30 * time.Second},
+	}
+	s.routes = s.newRoutes()
+	return s, nil
+}
+
+func newBashRunner(o Options) bashRunner {
+	running := orDefault(o.MaxSandboxes, runtime.GOMAXPROCS(0))
+	return bashRunner{config: o.Sandbox, gate: newGate(running, orDefault(o.MaxSandboxQueue, 8*running)), run: sandbox.Run}
+}
+
+func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
+	if v <= 0 {
+		return otherwise
+	}
+	return v
+}
+
+// Serve answers on ln until ctx is done, then lets the requests in flight finish for
+// [Options.ShutdownGrace], cancels the rest and returns nil. It closes ln. Another
+// error means that ln failed, or that ln is reachable beyond loopback without a key.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !s.guard.hasKey && !tcp.IP.IsLoopback() {
+		return errors.Join(&KeyRequiredError{Addr: tcp.String()}, ln.Close())
+	}
+	defer s.upstream.close()
+
+	// Requests outlive ctx by the grace period: they have a context of their own.
+	requests, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(errClosing)
+	srv := &http.Server{
+		Handler:           s.Handler(),
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ReadHeaderTimeout: s.timeouts.header,
+		ReadTimeout:       s.timeouts.body,
+		IdleTimeout:       s.timeouts.idle,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return errors.Join(err, srv.Close())
+	case <-ctx.Done():
+	}
+	err := s.shutdown(srv, cancel)
+	<-failed // http.ErrServerClosed, at once
+	return err
+}
+
+// shutdown ends srv: what is in flight gets the grace period, then its context is
+// cancelled, which ends generations and commands, then connections are cut.
+func (s *Server) shutdown(srv *http.Server, cancel context.CancelCauseFunc) error {
+	s.isClosing.Store(true)
+	ctx, stop := context.WithTimeout(context.Background(), s.grace)
+	defer stop()
+	if err := srv.Shutdown(ctx); err == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	s.log.Warn("requests are still running after the grace period: cancelling them", "grace", s.grace)
+	cancel(errClosing)
+	ctx, stop = context.WithTimeout(context.Background(), cancelGrace)
+	defer stop()
+	if err := srv.Shutdown(ctx); err == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return srv.Close()
+}
