@@ -1,0 +1,161 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/hub"
+	"github.com/lm-sandbox/lm-sandbox/sandbox"
+	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
+)
+
+// checkProcessor compares what the portable build of llama.cpp needs with what the
+// processor has.
+func checkProcessor(host fs.FS) check {
+	c := check{Name: "processor", Status: checkOK, code: exitModel}
+	needed := llamacpp.CPUFlags(runtime.GOARCH)
+	if len(needed) == 0 {
+		c.Detail = runtime.GOARCH
+		return c
+	}
+	info, err := fs.ReadFile(host, "proc/cpuinfo")
+	if err != nil {
+		c.Status, c.Detail, c.Remedy = checkWarn, err.Error(), "mount /proc"
+		return c
+	}
+	var has []string
+	for line := range strings.Lines(string(info)) {
+		if name, flags, _ := strings.Cut(line, ":"); strings.TrimSpace(name) == "flags" {
+			has = strings.Fields(flags)
+			break
+		}
+	}
+	missing := slices.DeleteFunc(slices.Clone(needed), func(flag string) bool { return slices.Contains(has, flag) })
+	if len(missing) > 0 {
+		c.Status, c.Detail = checkFail, "it lacks "+strings.Join(missing, " ")
+		c.Remedy = "build for this machine: LLAMA_NATIVE=1 make build"
+		return c
+	}
+	c.Detail = "it has " + strings.Join(needed, " ")
+	return c
+}
+
+// checkLlama looks at the library that is linked.
+func checkLlama() check {
+	c := check{Name: "llama.cpp", Status: checkOK, code: exitModel}
+	s, err := llama.SystemInfo()
+	if err != nil {
+		c.Status, c.Detail, c.Remedy = checkFail, err.Error(), "build it again: make build"
+		return c
+	}
+	c.Detail = fmt.Sprintf("%s, tree %.12s, %d threads; built for %s", s.Version, llamacpp.Tree, s.NThreads, strings.TrimRight(s.Features, " |"))
+	return c
+}
+
+// checkGPU tells which GPU llama.cpp uses, else what it would take.
+func checkGPU(host fs.FS) check {
+	c := check{Name: "gpu", Status: checkOK}
+	devices, err := llama.Devices()
+	if err != nil {
+		c.Status, c.Detail = checkWarn, err.Error()
+		return c
+	}
+	var used []string
+	for _, d := range devices {
+		if d.Type == "gpu" || d.Type == "igpu" {
+			used = append(used, fmt.Sprintf("%s %s, %d of %d MiB free", d.Name, d.Description, d.MemoryFree>>20, d.MemoryTotal>>20))
+		}
+	}
+	if len(used) > 0 {
+		c.Detail = strings.Join(used, "; ")
+		return c
+	}
+	info, err := llama.SystemInfo()
+	return explainNoGPU(host, err == nil && strings.Contains(info.Features, "CUDA : "))
+}
+
+// explainNoGPU finds the first thing that keeps an NVIDIA GPU from being used.
+func explainNoGPU(host fs.FS, builtWithCUDA bool) check {
+	exists := func(name string) bool {
+		_, err := fs.Stat(host, name)
+		return err == nil
+	}
+	c := check{Name: "gpu", Status: checkWarn}
+	driver := exists("proc/driver/nvidia/version")
+	switch {
+	case !driver && !hasNVIDIACard(host):
+		c.Status, c.Detail = checkOK, "none found; the processor computes"
+	case !driver:
+		c.Detail, c.Remedy = "an NVIDIA GPU without its driver", "install the NVIDIA driver, then see that nvidia-smi shows the GPU"
+	case !exists("dev/nvidiactl") || !exists("dev/nvidia0"):
+		c.Detail, c.Remedy = "an NVIDIA driver, but no /dev/nvidiactl or /dev/nvidia0 here",
+			"in a container: start it with its GPUs (docker: --gpus all); else run nvidia-modprobe -u -c 0"
+	case !builtWithCUDA:
+		c.Detail, c.Remedy = "an NVIDIA GPU, but llama.cpp was built without CUDA", "install the CUDA toolkit, then build again: make build CUDA=1"
+	default:
+		c.Detail, c.Remedy = "an NVIDIA GPU that CUDA does not accept", "see nvidia-smi: the driver must be new enough for this CUDA, and the GPU free"
+	}
+	return c
+}
+
+// hasNVIDIACard looks for the vendor on the PCI bus, which no driver is needed for.
+func hasNVIDIACard(host fs.FS) bool {
+	devices, err := fs.ReadDir(host, "sys/bus/pci/devices")
+	if err != nil {
+		return false
+	}
+	for _, d := range devices {
+		vendor, _ := fs.ReadFile(host, "sys/bus/pci/devices/"+d.Name()+"/vendor")
+		class, _ := fs.ReadFile(host, "sys/bus/pci/devices/"+d.Name()+"/class")
+		if strings.TrimSpace(string(vendor)) == "0x10de" && strings.HasPrefix(string(class), "0x03") {
+			return true
+		}
+	}
+	return false
+}
+
+// checkModel looks for the model that is used unless -m names another.
+func checkModel() check {
+	c := check{Name: "model", Status: checkOK}
+	ref := cmp.Or(os.Getenv("LM_SANDBOX_MODEL"), "default")
+	if st, err := os.Stat(ref); err == nil && st.Mode().IsRegular() {
+		c.Detail = ref
+		return c
+	}
+	models, err := hub.List(hub.Options{})
+	if err != nil {
+		c.Status, c.Detail, c.Remedy = checkWarn, err.Error(), "see that the cache directory can be read and written"
+		return c
+	}
+	for _, m := range models {
+		if m.Ref == ref {
+			c.Detail = m.Path
+			return c
+		}
+	}
+	c.Status, c.Detail, c.Remedy = checkWarn, ref+" is not here yet; its first use downloads it", "lm-sandbox model pull "+ref
+	return c
+}
+
+// checkSandbox runs a command and reports what the sandbox is built on.
+func checkSandbox(ctx context.Context) []check {
+	report, err := sandbox.Probe(ctx)
+	checks := make([]check, len(report.Features))
+	for i, f := range report.Features {
+		checks[i] = check{Name: f.Name, Status: checkOK, Detail: f.Detail, Remedy: f.Remedy}
+		if !f.OK {
+			checks[i].Status = checkWarn
+		}
+	}
+	if err != nil && len(checks) > 0 {
+		checks[0].Status, checks[0].code = checkFail, exitSandbox
+	}
+	return checks
+}
