@@ -113,6 +113,9 @@ func checkModelFile(path string) error {
 	if !st.Mode().IsRegular() {
 		return errorf(ErrModelFormat, "load %s: not a regular file", path)
 	}
+	if err := checkGGUF(f, st.Size()); err != nil {
+		return errorf(ErrModelFormat, "load %s: %v", path, err)
+	}
 	return nil
 }
 

@@ -1,0 +1,155 @@
+package llama_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/stretchr/testify/require"
+)
+
+func TestLoadModelRefusesFiles(t *testing.T) {
+	good := llamaFixture().bytes()
+	patch := func(at int, v uint64, size int) []byte {
+		b := append([]byte(nil), good...)
+		var full [8]byte
+		binary.LittleEndian.PutUint64(full[:], v)
+		copy(b[at:at+size], full[:size])
+		return b
+	}
+	for _, tt := range []struct {
+		name, text string
+		data       []byte
+	}{
+		{"empty", "only 0 bytes", nil},
+		{"magic", "does not begin with GGUF", append([]byte("GGML"), good[4:]...)},
+		{"version 1", "GGUF version 1", patch(4, 1, 4)},
+		{"big endian", "GGUF version 50331648", patch(4, 3<<24, 4)},
+		{"tensors", "claims", patch(8, 1<<40, 8)},
+		{"values", "claims", patch(16, 1<<63, 8)},
+		{"key length", "incomplete", patch(24, 1<<40, 8)},
+		{"head cut", "incomplete", good[:300]},
+		{"tensors cut", "not within the file bounds", good[:len(good)-64]},
+		{"no values", "no architecture", patch(16, 0, 8)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "model.gguf")
+			require.NoError(t, os.WriteFile(path, tt.data, 0o600))
+			_, err := llama.LoadModel(context.Background(), path, llama.ModelParams{})
+			require.ErrorIs(t, err, llama.ErrModelFormat)
+			require.ErrorContains(t, err, tt.text)
+		})
+	}
+	t.Run("absent", func(t *testing.T) {
+		_, err := llama.LoadModel(context.Background(), "/nonexistent/model.gguf", llama.ModelParams{})
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	})
+	t.Run("directory", func(t *testing.T) {
+		_, err := llama.LoadModel(context.Background(), t.TempDir(), llama.ModelParams{})
+		require.ErrorIs(t, err, llama.ErrModelFormat)
+	})
+	t.Run("NUL byte", func(t *testing.T) {
+		_, err := llama.LoadModel(context.Background(), "a\x00b", llama.ModelParams{})
+		require.ErrorIs(t, err, llama.ErrInvalidParam)
+	})
+}
+
+// headMutations are values that a broken or hostile file may have.
+func headMutations() map[string]*fixture {
+	base := llamaFixture()
+	out := map[string]*fixture{}
+	for _, e := range base.kv {
+		for _, v := range []any{nil, uint32(0), uint32(1), uint32(7), uint32(1 << 31), uint32(1<<32 - 1), int32(-1), uint64(1 << 63), float32(-1), true,
+			"", "x", []string{"a", "a"}, []string{}, []float32{1}, []int32{-1, 0}} {
+			out[fmt.Sprintf("%s=%T(%v)", e.key, v, v)] = base.with(e.key, v)
+		}
+	}
+	for _, key := range []string{"expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count", "nextn_predict_layers",
+		"attention.key_length", "attention.value_length", "attention.sliding_window", "attention.causal", "rope.scaling.factor",
+		"rope.scaling.original_context_length", "rope.freq_base", "embedding_length_out", "pooling_type", "vocab_size", "attention.layer_norm_epsilon",
+		"attention.q_lora_rank", "leading_dense_block_count", "tensor_data_layout", "attention.clamp_kqv", "logit_scale"} {
+		for _, v := range []any{uint32(0), uint32(1), uint32(3), uint32(1<<32 - 1), int32(-1), float32(0), true, false, "x", []int32{1, 2, 3}} {
+			out[fmt.Sprintf("llama.%s=%T(%v)", key, v, v)] = base.with("llama."+key, v)
+		}
+	}
+	for _, v := range []string{"bert", "mamba", "gemma3", "t5", "rwkv6", "clip", "deepseek2", "qwen2vl", "jamba", "wavtokenizer-dec", "nonsense"} {
+		out["general.architecture="+v] = base.with("general.architecture", v)
+	}
+	for _, v := range []string{"gpt2", "bert", "t5", "rwkv", "no_vocab", "none", "plamo2"} {
+		out["tokenizer.ggml.model="+v] = base.with("tokenizer.ggml.model", v)
+	}
+	return out
+}
+
+func init() {
+	children["heads"] = func() error {
+		dir, err := os.MkdirTemp("", "heads")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		loaded, refused := 0, 0
+		mutations := headMutations()
+		for _, name := range slices.Sorted(maps.Keys(mutations)) {
+			f := mutations[name]
+			fmt.Println("try", name)
+			path := filepath.Join(dir, "m.gguf")
+			if err := os.WriteFile(path, f.bytes(), 0o600); err != nil {
+				return err
+			}
+			m, err := llama.LoadModel(context.Background(), path, llama.ModelParams{})
+			if err != nil {
+				if !errors.Is(err, llama.ErrModelFormat) {
+					return fmt.Errorf("%s: %w", name, err)
+				}
+				refused++
+				continue
+			}
+			loaded++
+			tryModel(m)
+			if err := m.Close(); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		fmt.Println("loaded", loaded, "refused", refused)
+		return nil
+	}
+}
+
+// tryModel uses a model whose file may lie; errors are right, aborts are not.
+func tryModel(m *llama.Model) {
+	toks, err := m.Vocab().Tokenize("hello", true, true)
+	if err != nil || len(toks) == 0 {
+		toks = []llama.Token{1, 2, 3}
+	}
+	_, _ = m.Vocab().Detokenize(toks, true, true)
+	c, err := llama.NewContext(m, llama.ContextParams{NCtx: 64, NThreads: 1})
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	b := llama.NewBatch(8)
+	for i, t := range toks[:min(len(toks), 8)] {
+		_, _ = b.Add(t, llama.Pos(i), 0, true)
+	}
+	s, err := llama.NewSampler(m, llama.DefaultSamplerParams())
+	if err != nil {
+		_ = c.Decode(b)
+		return
+	}
+	defer s.Close()
+	_ = c.DecodeSample(b, []llama.SampleRow{{Index: 0, Sampler: s}})
+}
+
+func TestHostileHeadsDoNotAbort(t *testing.T) {
+	t.Log(lastLine(runChild(t, "heads", 5*time.Minute)))
+}
