@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,8 +15,7 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/llama/hub"
 )
 
-// models are shared by the tests and closed by the last engine's test process;
-// loading one takes longer than most tests.
+// defaultModel is shared by the tests and ends with the process.
 var defaultModel = sync.OnceValues(func() (*llama.Model, error) { return load("") })
 
 func load(ref string) (*llama.Model, error) {
@@ -197,13 +197,7 @@ func TestContextLimits(t *testing.T) {
 	e := newEngine(t, engine.Params{NCtx: 256, MaxSequences: 1})
 	max := e.Stats().Cells
 	word := generate(t, e, engine.Request{Prompt: france, MaxTokens: 1, Sampling: greedy()}).tokens[0]
-	prompt := func(n int) []llama.Token {
-		p := make([]llama.Token, n)
-		for i := range p {
-			p[i] = word
-		}
-		return p
-	}
+	prompt := func(n int) []llama.Token { return slices.Repeat([]llama.Token{word}, n) }
 	steps := e.Stats().Steps
 	_, err := collect(t, e, context.Background(), engine.Request{Tokens: prompt(max + 1)})
 	var full *llama.ErrContextFull

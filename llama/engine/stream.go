@@ -46,8 +46,8 @@ func startStream[D any](e *Engine, seq *sequence, text textStream, render render
 }
 
 func (s *stream[D]) run() {
+	defer close(s.done) // when the place is free again
 	defer s.engine.leaveRequest()
-	defer close(s.done)
 	output, stoppedAt := s.pump()
 	<-s.seq.retired
 	s.result = Result{
