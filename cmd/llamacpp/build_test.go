@@ -145,6 +145,21 @@ func TestDamagedCacheIsRepaired(t *testing.T) {
 	assert.Equal(t, sources, w.compiled(""), "objects are kept")
 }
 
+// What the key does not hold must not change the output.
+func TestEnvironmentStaysOutOfTheBuild(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS"} {
+		t.Setenv(name, "-DLEAK")
+	}
+	t.Setenv("MAKEFLAGS", "n")
+	t.Setenv("CMAKE_GENERATOR", "No Such Generator")
+	t.Setenv("CMAKE_TOOLCHAIN_FILE", "/no/such/file")
+	w.must("build")
+	log, err := os.ReadFile(w.log)
+	require.NoError(t, err)
+	assert.NotContains(t, string(log), "LEAK")
+}
+
 func TestFailedBuildShowsTheCompilersError(t *testing.T) {
 	w := newWorld(t)
 	w.edit("src/llama.cpp", "return ggml_answer();", "return no_such_function();")

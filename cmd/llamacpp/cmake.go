@@ -70,6 +70,7 @@ func (b cmakeBuild) configure(ctx context.Context, generator string) error {
 	b.say("configuring in %s", b.dir)
 	args := []string{"cmake", "-S", b.sourceDir(), "-B", b.dir, "-G", generator}
 	args = append(args, b.options...)
+	args = append(args, "-DGGML_CCACHE=OFF") // it would also take sccache, whose server outlives us
 	if ccache, err := exec.LookPath("ccache"); err == nil {
 		for _, lang := range []string{"C", "CXX", "CUDA"} {
 			args = append(args, "-DCMAKE_"+lang+"_COMPILER_LAUNCHER="+ccache)

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
+	"debug/elf"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -166,6 +169,46 @@ func TestMissingLibraryNamesTheCommand(t *testing.T) {
 	}
 	assert.Contains(t, first, "make native", string(out))
 	assert.Contains(t, first, "go run "+modulePath+"/cmd/llamacpp@VERSION install")
+}
+
+// What was compiled for one library does not link with another's: our package
+// refers to the key's symbol in a way that the compiler keeps.
+func TestShimRefersToTheStamp(t *testing.T) {
+	list := exec.CommandContext(t.Context(), "go", "list", "-export", "-f", "{{.Export}}", "./"+filepath.Dir(linkFile))
+	list.Dir = filepath.Join(testdata, "../../..")
+	var stderr strings.Builder
+	list.Stderr = &stderr
+	out, err := list.Output()
+	require.NoError(t, err, stderr.String())
+	archive, err := os.ReadFile(strings.TrimSpace(string(out)))
+	require.NoError(t, err)
+	dir, err := os.Readlink(filepath.Join(list.Dir, libraryLink))
+	require.NoError(t, err, "run make native")
+	assert.Contains(t, undefined(t, archive), "lm_native_"+filepath.Base(dir))
+}
+
+// undefined returns the symbols that the objects of an ar archive leave open.
+func undefined(t *testing.T, archive []byte) []string {
+	t.Helper()
+	const magic, headerSize = "!<arch>\n", 60
+	require.Equal(t, magic, string(archive[:len(magic)]))
+	var names []string
+	for rest := archive[len(magic):]; len(rest) >= headerSize; {
+		size, err := strconv.Atoi(strings.TrimSpace(string(rest[48:58])))
+		require.NoError(t, err)
+		if f, err := elf.NewFile(bytes.NewReader(rest[headerSize : headerSize+size])); err == nil {
+			symbols, err := f.Symbols()
+			require.NoError(t, err)
+			for _, s := range symbols {
+				if s.Section == elf.SHN_UNDEF {
+					names = append(names, s.Name)
+				}
+			}
+		}
+		rest = rest[headerSize+size+size%2:]
+	}
+	require.NotEmpty(t, names)
+	return names
 }
 
 // The library that this clone links is the one its manifest describes.

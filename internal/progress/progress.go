@@ -16,6 +16,7 @@ import (
 // Unit is what is counted.
 type Unit int
 
+// The units.
 const (
 	Bytes   Unit = iota // shown as kB, MB, GB
 	Steps               // shown as [n/total]

@@ -6,6 +6,7 @@
 // README.md beside this file is the checklist for moving the pin.
 package llamacpp
 
+// The pin: one release, and the places that its sources come from.
 const (
 	// Version is the release that is pinned, as llama_version() reports it.
 	Version = "0.5.0"

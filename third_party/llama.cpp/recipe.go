@@ -22,9 +22,8 @@ type Variant struct {
 	CUDAArchs string
 }
 
-// Options returns the CMake options of v, sorted: every option that changes the
-// output is spelled out, so that neither the environment nor a changed default
-// changes it unseen.
+// Options returns the CMake options of v, sorted. What they leave to llama.cpp's
+// defaults is fixed by the tree.
 func Options(v Variant) []string {
 	on := map[string]string{
 		"CMAKE_BUILD_TYPE":                "Release",
@@ -138,7 +137,7 @@ func SystemLibraries(v Variant, openMP []string, cudaDir string) []string {
 }
 
 // HeaderDirs are the directories of the tree whose headers the library's users
-// include, and Headers reports whether name is one.
+// include.
 var HeaderDirs = []string{"include", "ggml/include", "common", "vendor"}
 
 // IsHeader reports whether a file of a header directory is a header.
