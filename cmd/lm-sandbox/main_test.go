@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Cmds:                scriptCommands,
 		Setup: func(env *testscript.Env) error {
+			env.Values[serviceKey{}] = new(service)
 			env.Setenv("XDG_CACHE_HOME", cache)
 			for _, name := range []string{"GORACE", "OMP_WAIT_POLICY"} {
 				env.Setenv(name, os.Getenv(name))

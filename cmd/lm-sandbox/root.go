@@ -31,6 +31,7 @@ first use. Answers go to stdout, everything else to stderr.
 		newRun(std),
 		newBash(std),
 		newModel(std),
+		newServe(std),
 		newDoctor(std),
 		newVersion(std),
 	)

@@ -16,6 +16,9 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"json":  scriptJSON,
 	"exits": scriptExits,
 	"files": scriptFiles,
+	"serve": scriptServe,
+	"end":   scriptEnd,
+	"http":  scriptHTTP,
 }
 
 // scriptJSON is "json FILE PATH VALUE": the field at PATH (dots between names) of the
