@@ -185,11 +185,11 @@ func (p *plan) entry(name, source string) {
 // read-only where it would change it.
 var (
 	maskedProc = []string{
-		"acpi", "bus", "cmdline", "config.gz", "driver", "fs", "interrupts", "iomem", "ioports", "kallsyms", "kcore",
+		"acpi", "bus", "cmdline", "config.gz", "diskstats", "driver", "fs", "interrupts", "iomem", "ioports", "kallsyms", "kcore",
 		"key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "modules", "mtrr",
-		"sched_debug", "scsi", "slabinfo", "sysrq-trigger", "timer_list", "vmallocinfo",
+		"partitions", "sched_debug", "scsi", "slabinfo", "timer_list", "vmallocinfo",
 	}
-	readOnlyProc = []string{"irq", "sys"}
+	readOnlyProc = []string{"irq", "sys", "sysrq-trigger"}
 )
 
 // The kernel decides what /proc has, so it is looked up once.

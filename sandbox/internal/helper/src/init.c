@@ -106,6 +106,7 @@ void init_run(struct request *r, struct identity id)
 {
 	// The second belt, beside the control socket: init dies with the launcher.
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_NAME, "sandbox-init");
 	identity_map(r, id);
 	// First victims of the kernel when memory runs out: never the Go process.
 	write_once("/proc/self/oom_score_adj", "1000");

@@ -94,7 +94,7 @@ uint32_t watch_sample(const struct request *r)
 	files_limit = r->max_files;
 	if (sum(resident) > r->max_memory && sum(proportional) > r->max_memory)
 		hit |= HIT_MEMORY;
-	if (sum(tasks) > r->max_tasks)
+	if (sum(tasks) >= r->max_tasks)
 		hit |= HIT_TASKS;
 	if (sum(at_files_limit) > 0)
 		hit |= HIT_FILES;

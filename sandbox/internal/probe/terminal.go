@@ -1,0 +1,48 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func init() {
+	register("tiocsti", func([]string) error { return onTerminal(unix.TIOCSTI) })
+	register("tiocsti-high", func([]string) error { return onTerminal(unix.TIOCSTI | 1<<32) })
+	register("tioclinux", func([]string) error { return onTerminal(0x541C) })
+	register("tiocsetd", func([]string) error { return onTerminal(unix.TIOCSETD) })
+	register("tiocgwinsz", func([]string) error { return onTerminal(unix.TIOCGWINSZ) })
+}
+
+// terminal opens a new pseudoterminal and makes its slave ours.
+func terminal() (*os.File, error) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	n, err := unix.IoctlGetUint32(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		return nil, err
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, err
+	}
+	_, _ = unix.Setsid() // fails for a leader, which is as good
+	return slave, unix.IoctlSetInt(int(slave.Fd()), unix.TIOCSCTTY, 0)
+}
+
+// onTerminal makes a request of it; TIOCSTI types as if at its keyboard.
+func onTerminal(request uintptr) error {
+	tty, err := terminal()
+	if err != nil {
+		return fmt.Errorf("no terminal: %s", outcome(err))
+	}
+	var arg [64]byte
+	return raw(unix.SYS_IOCTL, tty.Fd(), request, uintptr(unsafe.Pointer(&arg)))
+}

@@ -1,0 +1,189 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Class D: nothing outlives its sandbox, no sandbox its caller.
+
+func TestDaemonsEnd(t *testing.T) { // 69
+	for name, command := range map[string]string{
+		"setsid and nohup": "setsid nohup sleep %s >/dev/null 2>&1 & disown; sleep 0.2",
+		"double fork":      "(setsid bash -c '(sleep %s & ) &' &) ; sleep 0.2",
+		"holds the output": "setsid sleep %s & disown",
+		"stopped":          "sleep %s & kill -STOP $!; disown",
+		"ignores signals":  "(trap '' TERM HUP INT; exec setsid sleep %s) & disown; sleep 0.2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			mark := marked(t, 300)
+			r := run(t, Config{}, fmt.Sprintf(command, mark))
+			require.Equal(t, 0, r.ExitCode)
+			require.Empty(t, holders(t, mark), "Run returns when the last process is gone")
+		})
+	}
+}
+
+func TestGrandchildHoldsOutput(t *testing.T) { // 71
+	mark := marked(t, 300)
+	r := run(t, Config{}, fmt.Sprintf("(sleep %s; echo late) & echo early", mark))
+	require.Equal(t, "early\n", string(r.Stdout))
+	require.Equal(t, LimitNone, r.Limit, "it was not the wall time that ended it")
+	require.Empty(t, holders(t, mark))
+}
+
+func TestOrphansAreReaped(t *testing.T) { // 72
+	r := run(t, Config{}, `for i in {1..300}; do (true &) ; done; sleep 0.2; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l`)
+	require.Equal(t, "0\n", string(r.Stdout))
+}
+
+func init() {
+	roles["caller"] = func() {
+		r, err := Run(context.Background(), Config{}, os.Getenv("LM_SANDBOX_TEST_COMMAND"))
+		fmt.Println(r, err)
+	}
+}
+
+// again is this test binary in another role.
+func again(role string, env ...string) *exec.Cmd {
+	c := exec.Command("/proc/self/exe")
+	c.Env = append(append(os.Environ(), env...), roleVar+"="+role)
+	return c
+}
+
+func TestCallerKilled(t *testing.T) { // 70
+	mark := marked(t, 300)
+	c := again("caller", fmt.Sprintf("LM_SANDBOX_TEST_COMMAND=trap '' TERM HUP; setsid sleep %s & sleep %s", mark, mark))
+	require.NoError(t, c.Start())
+	seen(t, mark)
+	require.NoError(t, c.Process.Kill())
+	_ = c.Wait()
+	gone(t, mark)
+}
+
+func TestLauncherKilled(t *testing.T) { // 70, the second belt
+	mark := marked(t, 300)
+	p, err := Start(background(t), Config{}, "sleep", mark)
+	require.NoError(t, err)
+	seen(t, mark)
+	require.NoError(t, p.impl.cmd.Process.Kill())
+	_, err = p.Wait()
+	var setup *ErrSetup
+	require.ErrorAs(t, err, &setup)
+	gone(t, mark)
+}
+
+func TestContext(t *testing.T) { // 105
+	t.Run("before", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := Run(ctx, Config{}, "true")
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	t.Run("during", func(t *testing.T) {
+		mark := marked(t, 300)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			seen(t, mark)
+			cancel()
+		}()
+		r, err := Run(ctx, Config{}, "echo some; sleep "+mark)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, "some\n", string(r.Stdout))
+		require.Equal(t, "SIGKILL", r.Signal)
+		require.Empty(t, holders(t, mark))
+	})
+	t.Run("deadline", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		r, err := Run(ctx, Config{}, "sleep 300")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, LimitNone, r.Limit, "it was not the limit of the sandbox")
+	})
+	t.Run("at any moment", func(t *testing.T) {
+		for d := time.Duration(0); d < 30*time.Millisecond; d += 500 * time.Microsecond {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			_, err := Run(ctx, Config{}, "sleep 300")
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+		}
+	})
+	t.Run("wall at any moment", func(t *testing.T) { // 104: 1 ns too
+		for d := time.Nanosecond; d < 20*time.Millisecond; d += time.Millisecond {
+			r, err := Run(t.Context(), Config{Limits: Limits{Wall: d}}, "sleep 300")
+			require.NoError(t, err)
+			require.Equal(t, LimitTimeout, r.Limit)
+		}
+	})
+}
+
+func TestProcess(t *testing.T) { // 105
+	p, err := Start(background(t), Config{}, "bash", "-c", "trap 'echo got USR1; exit 9' USR1; echo ready; while :; do sleep 0.05; done")
+	require.NoError(t, err)
+	require.Error(t, p.Signal(0))
+	require.Error(t, p.Signal(65))
+	time.Sleep(200 * time.Millisecond) // until the trap is set; a signal before would end it as well
+	require.NoError(t, p.Signal(int(syscall.SIGUSR1)))
+	r, err := p.Wait()
+	require.NoError(t, err)
+	require.Equal(t, 9, r.ExitCode)
+	require.Equal(t, "ready\ngot USR1\n", string(r.Stdout))
+	again, err := p.Wait()
+	require.NoError(t, err)
+	require.Equal(t, r, again)
+	require.ErrorIs(t, p.Signal(9), os.ErrProcessDone)
+	p.Kill()
+	p.Kill()
+}
+
+// 78: after many runs the host is as before.
+func TestNoLeaks(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	count := func(pattern string) int {
+		files, err := filepath.Glob(pattern)
+		require.NoError(t, err)
+		return len(files)
+	}
+	mounts := func() int {
+		b, err := os.ReadFile("/proc/self/mountinfo")
+		require.NoError(t, err)
+		return strings.Count(string(b), "\n")
+	}
+	children := func() string {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/children", os.Getpid()))
+		require.NoError(t, err)
+		return string(b)
+	}
+	ws := t.TempDir()
+	runAll := func(n int) {
+		for i := range n {
+			c := Config{}
+			if i%2 == 0 {
+				c.Workspace, c.Stdin = ws, strings.NewReader("input")
+			}
+			r := run(t, c, "sleep 300 & cat")
+			require.Equal(t, 0, r.ExitCode)
+		}
+		// A refused one must leave as little.
+		_, err := Start(t.Context(), Config{}, "/no/such/program")
+		require.Error(t, err)
+	}
+	runAll(2)
+	fds, before, kids := count("/proc/self/fd/*"), mounts(), children()
+	runAll(200)
+	require.Equal(t, fds, count("/proc/self/fd/*"), "open files")
+	require.Equal(t, before, mounts(), "mounts")
+	require.Equal(t, kids, children(), "processes")
+	require.Equal(t, 0, count(filepath.Join(temp, "*")), "temporary files")
+	require.Equal(t, 0, count(filepath.Join(ws, "*")), "files in the workspace")
+}

@@ -1,0 +1,25 @@
+package sandbox
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Class E: the terminal.
+
+func TestTerminalRequests(t *testing.T) {
+	attempt(t, []attack{
+		{79, "tiocsti", "EPERM", nowhere, ""}, // a control would need sysctl dev.tty.legacy_tiocsti
+		{79, "tiocsti-high", "EPERM", nowhere, ""},
+		{80, "tioclinux", "EPERM", onHost, "ENOTTY"},
+		{80, "tiocsetd", "EPERM", onHost, "ok"},
+	})
+	require.Equal(t, "ok", inside(t, Config{}, "tiocgwinsz"), "a pseudoterminal of its own works")
+}
+
+func TestNoTerminal(t *testing.T) { // 79: none of the caller's is there
+	r := run(t, Config{}, "test -t 0 || test -t 1 || test -t 2 || echo none; echo x > /dev/tty")
+	require.Equal(t, "none\n", string(r.Stdout))
+	require.Contains(t, string(r.Stderr), "/dev/tty: No such device or address")
+}
