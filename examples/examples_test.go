@@ -1,0 +1,56 @@
+// Package examples builds and runs the programs beside it.
+package examples
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runExample builds ./name and returns what it prints on stdout.
+func runExample(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), name)
+	if out, err := exec.Command("go", "build", "-o", binary, "./"+name).CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(binary, args...)
+	// The default model, whose answers are known; threads that wait must not spin, since
+	// other packages' tests want the cores too.
+	cmd.Env = append(os.Environ(), "LM_SANDBOX_MODEL=", "OMP_WAIT_POLICY=passive")
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\nstdout: %s\nstderr: %s", err, &stdout, &stderr)
+	}
+	return stdout.String()
+}
+
+func TestHello(t *testing.T) {
+	out := runExample(t, "hello", "What is the capital of France,", "and what is it known for?")
+	question, answer, _ := strings.Cut(out, "\n")
+	if question != "> What is the capital of France, and what is it known for?" || !strings.HasPrefix(answer, "The capital of France is Paris.") {
+		t.Errorf("it printed %q", out)
+	}
+}
+
+func TestSandbox(t *testing.T) {
+	out := runExample(t, "sandbox")
+	for _, want := range []string{
+		"  42\n  hello\n",
+		"CapEff:\t0000000000000000",
+		"NoNewPrivs:\t1",
+		"Seccomp:\t2",
+		"/etc/shadow: ",
+		"Network is unreachable",
+		"'/usr/bin/planted': Read-only file system",
+		"stopped, limit: timeout",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+}
