@@ -179,5 +179,5 @@ func cudaLibDir(nvcc, goarch string) (string, error) {
 			return dir, nil
 		}
 	}
-	return "", errors.New("libcudart_static.a is not beside " + nvcc + "; install the CUDA toolkit's runtime and cuBLAS development packages")
+	return "", errors.New("libcudart_static.a is not beside " + nvcc + "; install the CUDA toolkit's runtime and cuBLAS development packages, or set CUDA=0")
 }
