@@ -86,6 +86,9 @@ func newChatPrompt(m *Model, b *breaker, r *ChatTemplateRequest, result string) 
 		Stops: res.Stops, SupportsThinking: res.SupportsThinking, ThinkingStart: res.ThinkingStart, ThinkingEnds: res.ThinkingEnds,
 		grammarKind: native.GrammarTools, parser: b.unmark.Replace(string(res.Parser)),
 	}
+	if err := checkGrammarText(p.Grammar); err != nil {
+		return nil, errorf(ErrInvalidSchema, "the grammar of the schema or the tools: %s", strings.TrimPrefix(err.Error(), "llama: "))
+	}
 	for _, s := range parts {
 		p.Text += s.text
 	}

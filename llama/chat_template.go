@@ -172,12 +172,12 @@ func (r *ChatTemplateRequest) check() error {
 	}
 	for i := range r.Messages {
 		if err := r.Messages[i].check(); err != nil {
-			return errorf(ErrInvalidMessage, "message %d: %s", i, strings.TrimPrefix(err.Error(), "llama: "))
+			return within(err, "message %d", i)
 		}
 	}
 	for i := range r.Tools {
 		if err := r.Tools[i].check(); err != nil {
-			return errorf(ErrInvalidMessage, "tool %d: %s", i, strings.TrimPrefix(err.Error(), "llama: "))
+			return within(err, "tool %d", i)
 		}
 	}
 	switch r.ToolChoice {

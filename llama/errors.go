@@ -3,6 +3,7 @@ package llama
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 )
@@ -108,6 +109,11 @@ func errorf(kind error, format string, args ...any) error {
 		}
 	}
 	return e
+}
+
+// within says where in a request an error of this package is.
+func within(err error, format string, args ...any) error {
+	return &detailError{kind: err, text: fmt.Sprintf(format, args...) + ": " + strings.TrimPrefix(err.Error(), "llama: ")}
 }
 
 // fromNative gives a failed call of the native side its public shape: kind, except for what the code says itself.

@@ -5,7 +5,8 @@ import "fmt"
 // What a grammar costs llama.cpp, estimated from above.
 const (
 	maxGrammarBytes  = 256 << 10
-	maxGrammarStacks = 2048    // parse stacks alive at one place: each is tried with each token of the vocabulary
+	maxGrammarStacks = 4096    // parse stacks alive at one place: each is tried with each token of the vocabulary
+	maxGrammarWork   = 1 << 17 // stacks at one place times those that each leads to
 	maxGrammarVisits = 1 << 20 // calls of the search for left recursion, which visits shared rules again and again
 	maxGrammarDepth  = 1000    // depth of that search
 )
@@ -20,7 +21,7 @@ type gbnfCost struct {
 }
 
 // saturate keeps sums and products of costs from overflowing.
-func saturate(n int) int { return min(n, 1<<24) }
+func saturate(n int) int { return min(n, 1<<28) }
 
 type gbnfAnalysis struct {
 	g     *gbnf
@@ -140,7 +141,7 @@ func (a *gbnfAnalysis) item(it *gbnfItem) (gbnfCost, error) {
 // places checks the stacks at every place of the grammar, since parsing goes on from each.
 func (a *gbnfAnalysis) places(alts gbnfAlts) error {
 	for _, seq := range alts {
-		after := 0
+		after, work := 0, 0
 		for i := len(seq) - 1; i >= 0; i-- {
 			it := &seq[i]
 			for it.kind == gbnfRepeat {
@@ -155,9 +156,10 @@ func (a *gbnfAnalysis) places(alts gbnfAlts) error {
 			if err != nil {
 				return err
 			}
-			after = saturate(c.stacks + c.empty*after)
-			if after > maxGrammarStacks {
-				return fmt.Errorf("the grammar is too ambiguous: at one place it can go on in more than %d ways", maxGrammarStacks)
+			work = saturate(c.stacks*max(after, 1) + min(c.empty, 1<<16)*min(work, 1<<20))
+			after = min(c.stacks+c.empty*after, 1<<20)
+			if after > maxGrammarStacks || work > maxGrammarWork {
+				return fmt.Errorf("the grammar is too ambiguous: at one place it can go on in too many ways")
 			}
 		}
 	}

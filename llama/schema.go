@@ -6,21 +6,30 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 )
 
-// maxSchema is the size of the largest JSON schema that is translated.
-const maxSchema = 256 << 10
+const (
+	// maxSchema is the size of the largest JSON schema that is translated.
+	maxSchema = 256 << 10
+	// maxSchemaCubes bounds the translation's time, which grows with the cube of the number of an object's optional
+	// properties: 500 in one object take half a second.
+	maxSchemaCubes = 500 * 500 * 500
+)
 
 func checkSchema(schema []byte) error {
 	if len(schema) > maxSchema {
 		return errorf(ErrInvalidSchema, "the JSON schema has %d bytes, at most %d are allowed", len(schema), maxSchema)
 	}
-	if err := checkJSON(schema); err != nil {
+	cubes, err := scanJSON(schema)
+	if err != nil {
 		return errorf(ErrInvalidSchema, "JSON schema: %v", err)
+	}
+	if cubes > maxSchemaCubes {
+		return errorf(ErrInvalidSchema, "JSON schema: its objects have too many properties: at most 500 in one, fewer in each of several")
 	}
 	return nil
 }
 
 // SchemaToGrammar translates a JSON schema to a GBNF grammar. Schemas from strangers are held to limits: 256 KiB, 100 levels,
-// and those of [CheckGrammar] for the result.
+// 500 properties, and those of [CheckGrammar] for the result.
 //
 // # Errors
 //

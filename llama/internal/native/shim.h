@@ -107,15 +107,6 @@ typedef struct {
     bool     has_memory, can_shift;
 } lm_context_info;
 
-// One batch: flat arrays of n entries, each token in exactly one sequence.
-typedef struct {
-    int32_t         n;
-    const int32_t * token;
-    const int32_t * pos;
-    const int32_t * seq;
-    const int8_t  * logits;
-} lm_batch;
-
 // One row to sample after a decode. token, code and err are results.
 typedef struct {
     lm_sampler * sampler;
@@ -128,9 +119,11 @@ typedef struct {
 int32_t lm_context_new(struct llama_model * m, const lm_context_params * p, lm_context ** out, lm_context_info * info, char ** err);
 void    lm_context_free(lm_context * c);
 void    lm_context_abort(lm_context * c, bool on);
-// llama_decode, then for each row: sample at row.index with row.sampler and accept the token into it.
+// llama_decode of a batch in flat arrays of n entries, each token in exactly one sequence; then for each row: sample at row.index with row.sampler and accept the token into it.
 int32_t lm_decode(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
-                  lm_row * rows, int32_t n_rows, char ** err);
+                  lm_row * rows, int32_t n_rows);
+// What the last failed lm_decode said; valid until the next one. (An out parameter would cost Go an allocation per step.)
+const char * lm_decode_error_c_str(const lm_context * c);
 int32_t lm_sample(lm_context * c, lm_row * row);
 int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err);
 

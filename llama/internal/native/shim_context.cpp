@@ -16,7 +16,10 @@ struct lm_context {
     std::vector<llama_seq_id>   seq;
     std::vector<llama_seq_id *> seq_ptr;
 
+    char * error = nullptr; // of the last decode
+
     ~lm_context() {
+        free(error);
         if (ctx != nullptr) {
             llama_free(ctx);
         }
@@ -83,8 +86,9 @@ static void sample_row(lm_context * c, lm_row & r) {
 }
 
 int32_t lm_decode(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
-                  lm_row * rows, int32_t n_rows, char ** err) {
-    const int32_t code = lm::guard(err, [&]() -> int32_t {
+                  lm_row * rows, int32_t n_rows) {
+    char *        err  = nullptr;
+    const int32_t code = lm::guard(&err, [&]() -> int32_t {
         c->seq.assign(seq, seq + n);
         for (size_t i = c->seq_ptr.size(); i < (size_t) n; i++) {
             c->n_seq.push_back(1);
@@ -104,10 +108,12 @@ int32_t lm_decode(lm_context * c, const int32_t * token, const int32_t * pos, co
         lm::log_capture log;
         const int32_t   ret = llama_decode(c->ctx, b);
         if (ret < 0) {
-            return lm::fail(ret, log.text("llama_decode failed"), err);
+            return lm::fail(ret, log.text("llama_decode failed"), &err);
         }
         return ret;
     });
+    free(c->error);
+    c->error = err;
     if (code != LM_OK) {
         return code;
     }
@@ -119,6 +125,8 @@ int32_t lm_decode(lm_context * c, const int32_t * token, const int32_t * pos, co
     }
     return LM_OK;
 }
+
+const char * lm_decode_error_c_str(const lm_context * c) { return c->error != nullptr ? c->error : ""; }
 
 int32_t lm_sample(lm_context * c, lm_row * row) {
     sample_row(c, *row);
