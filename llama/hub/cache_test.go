@@ -115,6 +115,23 @@ func TestPulledModelIsFoundAgain(t *testing.T) {
 	}
 }
 
+func TestNoteThatLeadsElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	outside := filepath.Join(dir, "outside.gguf")
+	require.NoError(t, os.WriteFile(outside, fakeModel(1000, 1), 0o600))
+	st, err := os.Stat(outside)
+	require.NoError(t, err)
+	for _, name := range []string{"../../outside.gguf", outside} {
+		man := manifest{Ref: "x", Files: []manifestFile{{Name: name, Size: 1000, Modified: st.ModTime().UnixNano(), SHA256: sumOf(fakeModel(1000, 1))}}}
+		model := filepath.Join(dir, "models", "x")
+		require.NoError(t, os.MkdirAll(model, 0o755))
+		require.NoError(t, man.save(model))
+		list, err := List(Options{Dir: filepath.Join(dir, "models")})
+		require.ErrorContains(t, err, "it names the file")
+		require.Empty(t, list)
+	}
+}
+
 func TestModelWithLostNoteIsHashedNotFetched(t *testing.T) {
 	body, dir := fakeModel(modelSize, 1), t.TempDir()
 	h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})

@@ -64,7 +64,7 @@ func (man *manifest) check(dir string) error {
 		if err != nil {
 			return fmt.Errorf("%w; pull the model again", err)
 		}
-		if !st.Mode().IsRegular() || st.Size() != f.Size || st.ModTime().UnixNano() != f.Modified {
+		if st.Size() != f.Size || st.ModTime().UnixNano() != f.Modified {
 			return fmt.Errorf("%s: it has changed since it was pulled; pull the model again", path)
 		}
 	}

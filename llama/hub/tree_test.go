@@ -223,6 +223,22 @@ func TestHubChecksum(t *testing.T) {
 			requireModel(t, dir, m, body)
 		})
 	}
+	t.Run("without end", func(t *testing.T) {
+		h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
+		stopped := make(chan bool, 1)
+		h.handle(path, func(w http.ResponseWriter, _ *http.Request) {
+			var err error
+			for range 100 {
+				if _, err = w.Write(body); err != nil {
+					break
+				}
+			}
+			stopped <- err != nil
+		})
+		_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
+		require.ErrorIs(t, err, ErrChecksum)
+		require.True(t, <-stopped, "all was read")
+	})
 	t.Run("a damaged part costs one new start", func(t *testing.T) {
 		dir := t.TempDir()
 		h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
@@ -287,7 +303,30 @@ func TestHubListFaults(t *testing.T) {
 			_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 			require.ErrorIs(t, err, c.want)
 			require.Empty(t, leftIn(t, dir))
+			for _, r := range h.requests() {
+				require.Equal(t, api, r.URL.Path, "no file is asked for")
+			}
 		})
+	}
+}
+
+func TestHubPartOfAnotherHubIsNotContinued(t *testing.T) {
+	body, dir := fakeModel(modelSize, 1), t.TempDir()
+	a := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
+	a.handle("/o/r/resolve/main/m.gguf", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") != "" {
+			panic(http.ErrAbortHandler)
+		}
+		(&origin{body: body, etag: `"x"`}).cut(50_000)(w, r)
+	})
+	_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: a.URL})
+	require.ErrorIs(t, err, ErrUnavailable)
+	b := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
+	m, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: b.URL})
+	require.NoError(t, err)
+	requireModel(t, dir, m, body)
+	for _, r := range b.requests() {
+		require.Empty(t, r.Header.Get("Range"))
 	}
 }
 
