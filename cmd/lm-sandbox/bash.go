@@ -33,7 +33,7 @@ ended it, 125 where the sandbox could not run it. A limit that ended it is named
 on stderr. Sizes are bytes, or numbers with K, M, G or T, of 1024.
 
 With --json stdout gets one object at the end, or nothing where the command could
-not be run: exit_code, signal (its name or ""), stdout, stderr, stdout_truncated,
+not be run or was interrupted: exit_code, signal (its name or ""), stdout, stderr, stdout_truncated,
 stderr_truncated, limit ("", timeout, cpu, memory, pids, disk, output or files),
 level and duration_ms. In stdout and stderr each byte that is not UTF-8 becomes
 U+FFFD.`,
@@ -50,7 +50,7 @@ U+FFFD.`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.StringVarP(&f.command, "command", "c", "", "the command")
+	fs.StringVarP(&f.command, "command", "c", "", "the `command`")
 	fs.BoolVar(&f.asJSON, "json", false, "print one JSON object at the end")
 	f.sandbox.register(fs)
 	return cmd

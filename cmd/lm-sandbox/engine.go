@@ -21,12 +21,12 @@ type engineFlags struct {
 }
 
 func (f *engineFlags) register(fs *pflag.FlagSet) {
-	fs.StringVarP(&f.model, "model", "m", os.Getenv("LM_SANDBOX_MODEL"), modelRefHelp+"; $LM_SANDBOX_MODEL, else default")
-	fs.IntVarP(&f.params.NCtx, "ctx-size", "c", 0, "size of the context in tokens; 0: what the model was trained for")
-	fs.IntVarP(&f.params.NThreads, "threads", "t", 0, "CPU threads; 0: one for each core")
-	fs.IntVarP(&f.params.NBatch, "batch-size", "b", 0, "most tokens in one step; 0: llama.cpp's default")
-	fs.IntVar(&f.params.NUBatch, "ubatch-size", 0, "most tokens computed at once; 0: llama.cpp's default")
-	fs.Var(&f.layers, "gpu-layers", "layers to put on the GPU: auto, all, none or a number")
+	fs.StringVarP(&f.model, "model", "m", os.Getenv("LM_SANDBOX_MODEL"), "`model`: "+modelRefHelp+" (default $LM_SANDBOX_MODEL, else default)")
+	fs.IntVarP(&f.params.NCtx, "ctx-size", "c", 0, "`tokens` that fit into the context; 0: as the model was trained")
+	fs.IntVarP(&f.params.NThreads, "threads", "t", 0, "`number` of CPU threads; 0: one for each physical core")
+	fs.IntVarP(&f.params.NBatch, "batch-size", "b", 0, "most `tokens` in one step; 0: 512")
+	fs.IntVar(&f.params.NUBatch, "ubatch-size", 0, "most `tokens` computed at once; 0: 512")
+	fs.Var(&f.layers, "gpu-layers", "`layers` to put on the GPU: auto, all, none or a number")
 }
 
 // open brings the model, loads it and makes an engine for so many sequences.
@@ -89,11 +89,11 @@ type samplingFlags struct{ params llama.SamplerParams }
 func (f *samplingFlags) register(fs *pflag.FlagSet) {
 	f.params = llama.DefaultSamplerParams()
 	p := &f.params
-	fs.Float32Var(&p.Temperature, "temp", p.Temperature, "temperature; 0: always the likeliest token")
-	fs.Int32Var(&p.TopK, "top-k", p.TopK, "sample from so many of the likeliest tokens; 0: all")
-	fs.Float32Var(&p.TopP, "top-p", p.TopP, "sample from the likeliest tokens of this total probability; 1: all")
-	fs.Float32Var(&p.MinP, "min-p", p.MinP, "leave out tokens below this part of the likeliest one's probability; 0: none")
-	fs.Var(&seed{&p.Seed}, "seed", "a number that makes sampling repeatable, or random")
+	fs.Float32Var(&p.Temperature, "temp", p.Temperature, "`temperature`; 0: always the likeliest token")
+	fs.Int32Var(&p.TopK, "top-k", p.TopK, "sample from this `number` of the likeliest tokens; 0: all")
+	fs.Float32Var(&p.TopP, "top-p", p.TopP, "sample from the likeliest tokens that make up this `probability`; 1: all")
+	fs.Float32Var(&p.MinP, "min-p", p.MinP, "leave out tokens below this `part` of the likeliest one's probability; 0: none")
+	fs.Var(&seed{&p.Seed}, "seed", "`number` that makes sampling repeatable, or random")
 }
 
 // seed is a flag value: a 32-bit number, or "random".

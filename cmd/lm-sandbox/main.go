@@ -11,10 +11,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
 )
 
 func main() {
@@ -32,13 +35,18 @@ func run(args []string, std stdio) int {
 	ctx, stop := withInterrupt(context.Background())
 	defer stop()
 
-	started := false
-	root := newRoot(std)
+	started, verbose := false, false
+	root := newRoot(std, &verbose)
 	root.SetArgs(args)
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.PersistentPreRun = func(*cobra.Command, []string) { started = true }
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		started = true
+		if verbose {
+			llama.SetLogger(slog.New(slog.NewTextHandler(std.err, nil)))
+		}
+	}
 
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !started {

@@ -4,8 +4,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newRoot returns the command tree that reads from and writes to std.
-func newRoot(std stdio) *cobra.Command {
+// newRoot returns the command tree that reads from and writes to std; verbose is set
+// before a command runs.
+func newRoot(std stdio, verbose *bool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lm-sandbox",
 		Short: "a language model in this process, bash in a sandbox",
@@ -27,6 +28,7 @@ first use. Answers go to stdout, everything else to stderr.
 
 		SuggestionsMinimumDistance: 2, // usageHint
 	}
+	root.PersistentFlags().BoolVarP(verbose, "verbose", "v", false, "show llama.cpp's log on stderr")
 	root.AddCommand(
 		newRun(std),
 		newBash(std),

@@ -52,12 +52,12 @@ Reasoning, where the model marks it, goes to stderr.`,
 	}
 	fs := cmd.Flags()
 	fs.SortFlags = false
-	fs.StringVarP(&f.prompt, "prompt", "p", "", "the prompt, or its first part")
-	fs.StringVar(&f.system, "system", "", "system message, before the prompt")
-	fs.BoolVar(&f.raw, "raw", false, "continue the bare text instead of answering a message")
-	fs.IntVarP(&f.maxTokens, "n-predict", "n", 512, "most tokens to generate; 0: until the context is full")
+	fs.StringVarP(&f.prompt, "prompt", "p", "", "`text` of the prompt, or its first part")
+	fs.StringVar(&f.system, "system", "", "`text` of the system message")
+	fs.BoolVar(&f.raw, "raw", false, "continue the text instead of answering a message")
+	fs.IntVarP(&f.maxTokens, "n-predict", "n", 512, "most `tokens` to generate; 0: until the context is full")
 	fs.StringVar(&f.schema, "schema", "", "`file` with a JSON schema that the answer must follow")
-	fs.StringArrayVar(&f.stop, "stop", nil, "text that ends the answer; may be given more than once")
+	fs.StringArrayVar(&f.stop, "stop", nil, "`text` that ends the answer; may be given again")
 	fs.BoolVar(&f.ignoreEOS, "ignore-eos", false, "do not stop where the model wants to")
 	f.sampling.register(fs)
 	fs.BoolVar(&f.asJSON, "json", false, "print one JSON object at the end")

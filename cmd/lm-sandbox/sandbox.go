@@ -25,20 +25,20 @@ type sandboxFlags struct {
 func (f *sandboxFlags) register(fs *pflag.FlagSet) {
 	f.mem, f.disk, f.output = sandbox.DefaultMemory, sandbox.DefaultDisk, sandbox.DefaultOutput
 	f.env = envMap{}
-	fs.StringVar(&f.workspace, "workspace", "", "`directory` of the host to have at /workspace, read-write (default an empty one that dies with the sandbox)")
+	fs.StringVar(&f.workspace, "workspace", "", "host `directory` at /workspace, read-write (default an empty one, gone at the end)")
 	fs.StringVar(&f.dir, "dir", "", "`directory` inside to start in (default /workspace)")
-	fs.Var(f.env, "env", "variable to set inside, `NAME=VALUE`; may be given more than once")
-	fs.Var(&f.binds, "bind", "further path of the host to have inside, `SOURCE:TARGET[:rw]`, read-only unless rw; may be given more than once")
-	fs.StringVar(&f.root, "root", "", "`directory` with a root tree to use, read-only (default the host's system directories)")
-	fs.DurationVar(&f.wall, "timeout", sandbox.DefaultWall, "time until everything is killed")
+	fs.Var(f.env, "env", "`NAME=VALUE` for the environment inside; may be given again")
+	fs.Var(&f.binds, "bind", "`SOURCE:TARGET[:rw]`, a host path to have inside, read-only unless rw; may be given again")
+	fs.StringVar(&f.root, "root", "", "host `directory` with a root tree, used read-only (default the host's system directories)")
+	fs.DurationVar(&f.wall, "timeout", sandbox.DefaultWall, "`duration` after which everything is killed")
 	fs.DurationVar(&f.cpu, "cpu", sandbox.DefaultCPU, "processor time of each process")
-	fs.Var(&f.mem, "mem", "memory of all processes")
-	fs.Var(&f.disk, "disk", "what may be written outside of --workspace, and the size of any one file")
-	fs.IntVar(&f.pids, "pids", sandbox.DefaultPids, "processes and threads")
-	fs.IntVar(&f.files, "files", sandbox.DefaultFiles, "open files of each process")
-	fs.Var(&f.output, "output", "bytes of stdout, and of stderr, in a JSON answer; the rest is dropped")
-	fs.BoolVar(&f.stopAtOutput, "stop-at-output", false, "end the command where --output is exceeded")
-	fs.StringVar(&f.helper, "helper", "", "`path` of an installed sandbox helper, where AppArmor allows namespaces to named programs only")
+	fs.Var(&f.mem, "mem", "memory of all processes together")
+	fs.Var(&f.disk, "disk", "what is written outside of --workspace, and each file")
+	fs.IntVar(&f.pids, "pids", sandbox.DefaultPids, "`number` of processes and threads")
+	fs.IntVar(&f.files, "files", sandbox.DefaultFiles, "`number` of open files of each process")
+	fs.Var(&f.output, "output", "what is kept of stdout, and of stderr, for JSON")
+	fs.BoolVar(&f.stopAtOutput, "stop-at-output", false, "end the command once it writes more than --output")
+	fs.StringVar(&f.helper, "helper", "", "`path` of an installed sandbox helper, for hosts whose AppArmor wants one")
 }
 
 // config is the sandbox that the flags describe.

@@ -49,9 +49,9 @@ Beyond loopback a key is needed, which clients send as "Authorization: Bearer KE
 	fs := cmd.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&f.addr, "addr", server.DefaultAddr, "`address` to listen on; port 0: any free one")
-	fs.StringArrayVar(&f.hosts, "allow-host", nil, "further `name` that clients may reach it by; may be given more than once")
-	fs.StringVar(&f.key, "key", "", "key that clients must send; $LM_SANDBOX_KEY keeps it from other users of this machine")
-	fs.IntVar(&f.parallel, "parallel", 0, "requests that the model answers at once; 0: the engine's default")
+	fs.StringArrayVar(&f.hosts, "allow-host", nil, "further `name` that clients may reach it by; may be given again")
+	fs.StringVar(&f.key, "key", "", "`key` that clients must send; $LM_SANDBOX_KEY keeps it from other users' eyes")
+	fs.IntVar(&f.parallel, "parallel", 0, "`number` of requests that the model answers at once; 0: 4")
 	f.engine.register(fs)
 	f.sandbox.register(fs)
 	return cmd
