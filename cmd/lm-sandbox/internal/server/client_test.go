@@ -3,7 +3,6 @@ package server
 import (
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -167,117 +166,6 @@ func TestClientSeed(t *testing.T) {
 	third, err := c.Chat.Completions.New(t.Context(), params)
 	require.NoError(t, err)
 	assert.NotEqual(t, first.Choices[0].Message.Content, third.Choices[0].Message.Content)
-}
-
-func weatherTool() openai.ChatCompletionToolUnionParam {
-	return openai.ChatCompletionFunctionTool(openai.FunctionDefinitionParam{
-		Name:        "get_weather",
-		Description: openai.String("The weather of a city"),
-		Parameters: openai.FunctionParameters{
-			"type":       "object",
-			"properties": map[string]any{"city": map[string]any{"type": "string", "enum": []string{"Paris", "Rome"}}},
-			"required":   []string{"city"},
-		},
-	})
-}
-
-func requireWeatherCall(t *testing.T, calls []openai.ChatCompletionMessageToolCallUnion) {
-	t.Helper()
-	require.Len(t, calls, 1)
-	assert.NotEmpty(t, calls[0].ID)
-	assert.Equal(t, "function", calls[0].Type)
-	assert.Equal(t, "get_weather", calls[0].Function.Name)
-	var arguments struct{ City string }
-	require.NoError(t, json.Unmarshal([]byte(calls[0].Function.Arguments), &arguments), calls[0].Function.Arguments)
-	assert.Contains(t, []string{"Paris", "Rome"}, arguments.City)
-}
-
-func TestClientTools(t *testing.T) {
-	c, _ := serveReal(t)
-	for name, choice := range map[string]openai.ChatCompletionToolChoiceOptionUnionParam{
-		"required": {OfAuto: openai.String("required")},
-		"named":    openai.ToolChoiceOptionFunctionToolChoice(openai.ChatCompletionNamedToolChoiceFunctionParam{Name: "get_weather"}),
-	} {
-		params := ask("What is the weather in Paris?", 100)
-		params.Tools = []openai.ChatCompletionToolUnionParam{weatherTool()}
-		params.ToolChoice = choice
-		t.Run(name, func(t *testing.T) {
-			answer, err := c.Chat.Completions.New(t.Context(), params)
-			require.NoError(t, err)
-			assert.Equal(t, "tool_calls", answer.Choices[0].FinishReason)
-			requireWeatherCall(t, answer.Choices[0].Message.ToolCalls)
-
-			// The second round: the call and its result go back.
-			params := ask("What is the weather in Paris?", 16)
-			params.Tools = []openai.ChatCompletionToolUnionParam{weatherTool()}
-			params.Messages = append(params.Messages, answer.Choices[0].Message.ToParam(),
-				openai.ToolMessage(`{"weather":"sunny"}`, answer.Choices[0].Message.ToolCalls[0].ID))
-			params.ToolChoice = openai.ChatCompletionToolChoiceOptionUnionParam{OfAuto: openai.String("none")}
-			answer, err = c.Chat.Completions.New(t.Context(), params)
-			require.NoError(t, err)
-			assert.NotEmpty(t, answer.Choices[0].Message.Content)
-			assert.Empty(t, answer.Choices[0].Message.ToolCalls)
-		})
-		t.Run(name+", streaming", func(t *testing.T) {
-			stream := c.Chat.Completions.NewStreaming(t.Context(), params)
-			var sum openai.ChatCompletionAccumulator
-			for stream.Next() {
-				require.True(t, sum.AddChunk(stream.Current()))
-			}
-			require.NoError(t, stream.Err())
-			assert.Equal(t, "tool_calls", sum.Choices[0].FinishReason)
-			requireWeatherCall(t, sum.Choices[0].Message.ToolCalls)
-		})
-	}
-}
-
-func TestClientSchema(t *testing.T) {
-	c, _ := serveReal(t)
-	params := ask("Describe a person called Ann, who is 30 years old.", 100)
-	params.ResponseFormat.OfJSONSchema = &openai.ResponseFormatJSONSchemaParam{
-		JSONSchema: openai.ResponseFormatJSONSchemaJSONSchemaParam{
-			Name: "person", Strict: openai.Bool(true),
-			Schema: map[string]any{
-				"type": "object", "required": []string{"name", "age"}, "additionalProperties": false,
-				"properties": map[string]any{
-					"name": map[string]any{"type": "string", "maxLength": 20},
-					"age":  map[string]any{"type": "integer", "minimum": 0, "maximum": 150},
-				},
-			},
-		},
-	}
-	answer, err := c.Chat.Completions.New(t.Context(), params)
-	require.NoError(t, err)
-	var person struct {
-		Name *string
-		Age  *int
-	}
-	decoder := json.NewDecoder(strings.NewReader(answer.Choices[0].Message.Content))
-	decoder.DisallowUnknownFields()
-	require.NoError(t, decoder.Decode(&person), answer.Choices[0].Message.Content)
-	require.NotNil(t, person.Name)
-	require.NotNil(t, person.Age)
-
-	t.Run("grammar", func(t *testing.T) {
-		answer, err := c.Chat.Completions.New(t.Context(), ask("Yes or no?", 10), option.WithJSONSet("grammar", `root ::= "maybe" | "perhaps"`))
-		require.NoError(t, err)
-		assert.Contains(t, []string{"maybe", "perhaps"}, answer.Choices[0].Message.Content)
-		assert.Equal(t, "stop", answer.Choices[0].FinishReason)
-	})
-	t.Run("logit_bias", func(t *testing.T) {
-		plain, err := c.Chat.Completions.New(t.Context(), ask("What is the capital of France?", 8))
-		require.NoError(t, err)
-		params := ask("What is the capital of France?", 8)
-		params.LogitBias = map[string]int64{}
-		tokens, err := sharedVocab(t).Tokenize(plain.Choices[0].Message.Content, false, false)
-		require.NoError(t, err)
-		for _, token := range tokens {
-			params.LogitBias[strconv.Itoa(int(token))] = -100
-		}
-		biased, err := c.Chat.Completions.New(t.Context(), params)
-		require.NoError(t, err)
-		assert.NotEqual(t, plain.Choices[0].Message.Content, biased.Choices[0].Message.Content)
-	})
 }
 
 func TestClientModels(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -223,11 +224,16 @@ func TestKeyRequiredBeyondLoopback(t *testing.T) {
 	}
 }
 
+// open is a listener that says it is reachable by others.
+type open struct{ net.Listener }
+
+func (open) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4zero, Port: 8000} }
+
 // What Options.Addr says is not believed where the listener says otherwise.
 func TestServeRefusesOpenListenerWithoutKey(t *testing.T) {
-	ln, err := net.Listen("tcp", "0.0.0.0:0")
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	err = newServer(t, Options{}).Serve(t.Context(), ln)
+	err = newServer(t, Options{}).Serve(t.Context(), open{ln})
 	require.ErrorIs(t, err, ErrKeyRequired)
 	_, err = ln.Accept()
 	require.ErrorIs(t, err, net.ErrClosed)
@@ -241,6 +247,7 @@ func TestOptions(t *testing.T) {
 		"Addr":         func(o *Options) { o.Addr = "8000" },
 		"Key":          func(o *Options) { o.Key = "from a file\n" },
 		"AllowedHosts": func(o *Options) { o.AllowedHosts = []string{"*"} },
+		"Sandbox":      func(o *Options) { o.Sandbox.Stdin = strings.NewReader("") },
 		"OllamaURL":    func(o *Options) { o.OllamaURL = "localhost:2234" },
 	} {
 		t.Run(option, func(t *testing.T) {

@@ -61,6 +61,7 @@ func TestClientLeaves(t *testing.T) {
 // A client that stops reading is given up after the write timeout, and its generation
 // with it.
 func TestClientStopsReading(t *testing.T) {
+	t.Parallel()
 	ended := make(chan struct{})
 	flood := &scripted{chat: func(context.Context, engine.ChatRequest) iter.Seq2[engine.ChatDelta, error] {
 		return func(yield func(engine.ChatDelta, error) bool) {
@@ -82,8 +83,9 @@ func TestClientStopsReading(t *testing.T) {
 
 // Slow senders are cut, at the headers and at the body.
 func TestSlowLoris(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, Options{})
-	s.timeouts.header, s.timeouts.body = 200*time.Millisecond, 400*time.Millisecond
+	s.timeouts.header, s.timeouts.body = time.Second, 2*time.Second
 	host := strings.TrimPrefix(start(t, s), "http://")
 	for name, sent := range map[string]string{
 		"headers": "POST /run-bash/ HTTP/1.1\r\nHost: localhost\r\nX-A: ",
@@ -104,7 +106,7 @@ func TestSlowLoris(t *testing.T) {
 					}
 				}
 			}()
-			require.NoError(t, conn.SetReadDeadline(time.Now().Add(5*time.Second)))
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
 			answer, err := io.ReadAll(conn)
 			close(stop)
 			<-done
@@ -119,20 +121,37 @@ func TestSlowLoris(t *testing.T) {
 
 // The time to send a request is not the time to answer it.
 func TestAnswerMayTakeLongerThanBody(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, Options{Engine: &scripted{chat: func(ctx context.Context, _ engine.ChatRequest) iter.Seq2[engine.ChatDelta, error] {
 		return func(yield func(engine.ChatDelta, error) bool) {
 			select {
 			case <-ctx.Done():
 				yield(engine.ChatDelta{}, ctx.Err())
-			case <-time.After(500 * time.Millisecond): // what a slow model does
+			case <-time.After(2 * time.Second): // what a slow model does
 				yield(engine.ChatDelta{Content: "late", Result: &engine.Result{FinishReason: engine.FinishStop}}, nil)
 			}
 		}
 	}}})
-	s.timeouts.header, s.timeouts.body, s.timeouts.write = 100*time.Millisecond, 100*time.Millisecond, 100*time.Millisecond
+	s.timeouts.header, s.timeouts.body, s.timeouts.write = time.Second, time.Second, time.Second
 	got := post(t, start(t, s)+"/llama-cpp/", `{"cmd":"hi"}`)
 	require.Equal(t, 200, got.status, got.body)
 	assert.JSONEq(t, `{"output":"late","error":""}`, got.body)
+}
+
+// "OPTIONS *" is for the server as a whole; net/http must not answer it for us.
+func TestOptionsOfServer(t *testing.T) {
+	host := strings.TrimPrefix(start(t, newServer(t, Options{})), "http://")
+	for header, want := range map[string]int{"Host: localhost": 404, "Host: evil.example": 403, "Host: localhost\r\nOrigin: https://evil.example": 403} {
+		conn, err := net.Dial("tcp", host)
+		require.NoError(t, err)
+		_, err = fmt.Fprintf(conn, "OPTIONS * HTTP/1.1\r\n%s\r\n\r\n", header)
+		require.NoError(t, err)
+		response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		assert.Equal(t, want, response.StatusCode)
+		require.NoError(t, response.Body.Close())
+		require.NoError(t, conn.Close())
+	}
 }
 
 // A huge body is refused without being read to its end, announced or not.

@@ -86,6 +86,9 @@ func New(o Options) (*Server, error) {
 	if o.ModelName == "" {
 		return nil, &OptionError{"ModelName", "is required"}
 	}
+	if o.Sandbox.Stdin != nil || o.Sandbox.Stdout != nil || o.Sandbox.Stderr != nil {
+		return nil, &OptionError{"Sandbox", "Stdin, Stdout and Stderr must be nil: all commands would share them"}
+	}
 	if o.Addr == "" {
 		o.Addr = DefaultAddr
 	}
@@ -135,8 +138,9 @@ func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
 }
 
 // Serve answers on ln until ctx is done, then lets the requests in flight finish for
-// [Options.ShutdownGrace], cancels the rest and returns nil. It closes ln. Another
-// error means that ln failed, or that ln is reachable beyond loopback without a key.
+// [Options.ShutdownGrace], cancels the rest and returns nil. It closes ln. An error
+// means that ln failed, or that ln is reachable beyond loopback without a key. A Server
+// serves once: afterwards it answers 503.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && !s.guard.hasKey && !tcp.IP.IsLoopback() {
 		return errors.Join(&KeyRequiredError{Addr: tcp.String()}, ln.Close())
@@ -153,7 +157,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		ReadTimeout:       s.timeouts.body,
 		IdleTimeout:       s.timeouts.idle,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		// net/http would answer "OPTIONS *" by itself, past the guards.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
