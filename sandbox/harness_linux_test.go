@@ -80,9 +80,6 @@ func inside(t *testing.T, c Config, args string) string {
 	if r.Signal != "" {
 		return r.Signal
 	}
-	if r.ExitCode > 128 { // bash passes the signal of its child on
-		return syscall.Signal(r.ExitCode - 128).String()
-	}
 	require.Equal(t, 0, r.ExitCode, "%s", r.Stderr)
 	return strings.TrimSpace(string(r.Stdout))
 }

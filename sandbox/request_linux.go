@@ -14,8 +14,9 @@ import (
 
 const (
 	insideID = 1000
-	// maxInodes bounds the number of files on the sandbox's tmpfs.
-	maxInodes = 1 << 17
+	// The number of files on the sandbox's tmpfs: one for each page of Disk.
+	bytesPerInode        = 4096
+	minInodes, maxInodes = 1 << 10, 1 << 17
 	// initTasks is pid 1, which counts in RLIMIT_NPROC too.
 	initTasks = 1
 	// reserve is for the skeleton of the root, which shares the tmpfs.
@@ -58,7 +59,7 @@ func (c *Config) request(path string, argv []string) (*proto.Request, Limits, er
 		UID: insideID, GID: insideID, SpareUID: spare, SpareGID: spare,
 		Hostname: rootfs.Hostname,
 		// The kernel reads a plain number of bytes; it rounds up to pages.
-		TmpfsSize: strconv.FormatInt(addSaturated(limits.Disk, reserve), 10), TmpfsInodes: strconv.Itoa(maxInodes),
+		TmpfsSize: strconv.FormatInt(addSaturated(limits.Disk, reserve), 10), TmpfsInodes: strconv.FormatInt(min(max(limits.Disk/bytesPerInode, minInodes), maxInodes), 10),
 		Ops: ops, Limits: limits.resources(),
 		MaxMemory: uint64(limits.Memory), MaxTasks: uint32(limits.Pids) + initTasks, MaxFiles: uint32(limits.Files),
 		Path: path, Dir: dir, Argv: argv, Env: env, Filter: seccomp.Filter(),

@@ -103,6 +103,7 @@ func reserve(args []string) error {
 
 // openFiles opens files until that fails, then waits so that it can be seen.
 func openFiles([]string) error {
+	time.Sleep(time.Millisecond) // the runtime opens what it needs for that itself
 	for {
 		if _, err := unix.Open("/dev/null", unix.O_RDONLY, 0); err != nil {
 			time.Sleep(time.Second)

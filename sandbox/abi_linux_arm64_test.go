@@ -1,0 +1,4 @@
+package sandbox
+
+// A 64-bit process has no other ABI's entry here.
+var foreignABI []attack

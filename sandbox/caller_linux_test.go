@@ -1,0 +1,121 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/helper"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// Who calls, and hosts that refuse.
+
+const ordinaryID = 1000
+
+// All tests again as an ordinary user, from a copy that it can read.
+func TestAsOrdinaryUser(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		require.NoError(t, os.Chmod(d, 0o755))
+	}
+	for name, from := range map[string]string{"sandbox.test": "/proc/self/exe", "probe": probePath} {
+		b, err := os.ReadFile(from)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o755))
+	}
+	home := filepath.Join(dir, "home")
+	require.NoError(t, os.Mkdir(home, 0o700))
+	require.NoError(t, os.Chown(home, ordinaryID, ordinaryID))
+	c := exec.CommandContext(t.Context(), filepath.Join(dir, "sandbox.test"), "-test.timeout=10m", fmt.Sprintf("-test.short=%v", testing.Short()))
+	c.Dir = home
+	c.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + home, probeVar + "=" + filepath.Join(dir, "probe")}
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryID, Gid: ordinaryID}}
+	out, err := c.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+}
+
+func init() {
+	// In a user namespace of its own, which it forbids to have others.
+	roles["refused"] = func() {
+		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+			fmt.Println("set the limit:", err)
+			return
+		}
+		explainRefusal()
+	}
+	roles["lonely"] = explainRefusal
+}
+
+func explainRefusal() {
+	_, err := Run(context.Background(), Config{}, "true")
+	var refused *ErrUserNamespace
+	if !errors.As(err, &refused) {
+		fmt.Println("not refused:", err)
+		return
+	}
+	fmt.Printf("%s; %v\n", refused.Remedy, refused.Err)
+	if report, err := Probe(context.Background()); err == nil || report.Level != 0 || report.Features[0].Remedy == "" {
+		fmt.Println("the probe does not say so:", report, err)
+	}
+}
+
+func TestUserNamespacesRefused(t *testing.T) { // 108
+	one := func(inside, outside int) []syscall.SysProcIDMap {
+		return []syscall.SysProcIDMap{{ContainerID: inside, HostID: outside, Size: 1}}
+	}
+	t.Run("by their number", func(t *testing.T) {
+		c := again("refused")
+		c.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one(ordinaryID, os.Getuid()), GidMappings: one(ordinaryID, os.Getgid()),
+			Credential: &syscall.Credential{Uid: ordinaryID, Gid: ordinaryID, NoSetGroups: true}, AmbientCaps: []uintptr{unix.CAP_SYS_RESOURCE},
+		}
+		out, err := c.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Equal(t, "set sysctl user.max_user_namespaces to a larger number, 15000 for example; no space left on device\n", string(out))
+	})
+	t.Run("root alone in its namespace", func(t *testing.T) {
+		c := again("lonely")
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one(0, os.Getuid()), GidMappings: one(0, os.Getgid())}
+		out, err := c.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "run as an ordinary user")
+	})
+}
+
+func TestHelperPath(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "helper"), filepath.Join(dir, "other")
+	require.NoError(t, os.WriteFile(good, helper.Binary(), 0o755))
+	require.NoError(t, os.WriteFile(bad, []byte("#!/bin/false\n"), 0o755))
+	require.Equal(t, 0, run(t, Config{HelperPath: good}, "true").ExitCode)
+	for _, path := range []string{bad, filepath.Join(dir, "none"), dir} {
+		_, err := Run(t.Context(), Config{HelperPath: path}, "true")
+		var setup *ErrSetup
+		require.ErrorAs(t, err, &setup, path)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	r, err := Probe(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, LevelNamespaces, r.Level)
+	for _, f := range r.Features {
+		require.NotEmpty(t, f.Detail, f.Name)
+		if f.Name != "landlock" && f.Name != "cgroup" {
+			require.True(t, f.OK, "%s: %s", f.Name, f.Detail)
+		}
+		require.Equal(t, f.OK, f.Remedy == "", f.Name)
+	}
+}
+
+func TestForeignABI(t *testing.T) { // int 0x80 and x32
+	attempt(t, foreignABI)
+}
