@@ -130,10 +130,6 @@ func checkModel() check {
 		return c
 	}
 	models, err := hub.List(hub.Options{})
-	if err != nil {
-		c.Status, c.Detail, c.Remedy = checkWarn, err.Error(), "see that the cache directory can be read and written"
-		return c
-	}
 	for _, m := range models {
 		if m.Ref == ref {
 			c.Detail = m.Path
@@ -141,6 +137,9 @@ func checkModel() check {
 		}
 	}
 	c.Status, c.Detail, c.Remedy = checkWarn, ref+" is not here yet; its first use downloads it", "lm-sandbox model pull "+ref
+	if err != nil { // of another model, or this one's
+		c.Detail += "; " + err.Error()
+	}
 	return c
 }
 

@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 
@@ -68,28 +70,31 @@ func newModelList(std stdio) *cobra.Command {
 		Short:   "list the models that were downloaded",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			// A damaged model is an error beside those that can be used.
 			models, err := hub.List(hub.Options{})
 			if err != nil {
-				return modelFailure(err)
+				err = modelFailure(err)
 			}
-			if asJSON {
-				entries := make([]modelEntry, len(models))
-				for i, m := range models {
-					entries[i] = modelEntry{m.Name, m.Ref, m.Size, m.Path, m.SHA256, m.Source, m.License}
-				}
-				return writeJSON(std.out, entries)
-			}
-			w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
-			for _, m := range models {
-				if _, err := fmt.Fprintf(w, "%s\t%d\t%s\n", m.Ref, m.Size, m.Path); err != nil {
-					return err
-				}
-			}
-			return w.Flush()
+			return errors.Join(writeModels(std.out, models, asJSON), err)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON array")
 	return cmd
+}
+
+func writeModels(out io.Writer, models []hub.Model, asJSON bool) error {
+	if asJSON {
+		entries := make([]modelEntry, len(models))
+		for i, m := range models {
+			entries[i] = modelEntry{m.Name, m.Ref, m.Size, m.Path, m.SHA256, m.Source, m.License}
+		}
+		return writeJSON(out, entries)
+	}
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	for _, m := range models {
+		fmt.Fprintf(w, "%s\t%d\t%s\n", m.Ref, m.Size, m.Path) // Flush has the error
+	}
+	return w.Flush()
 }
 
 // pullModel brings the model that ref names, with its progress on stderr.
