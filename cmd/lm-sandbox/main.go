@@ -70,16 +70,19 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	if err == nil {
 		return exitOK
 	}
+	f := asFailure(err)
 	var sig interrupted
-	if errors.As(context.Cause(ctx), &sig) && errors.Is(err, context.Canceled) {
-		return sig.exitCode()
+	if errors.As(context.Cause(ctx), &sig) {
+		if errors.Is(err, context.Canceled) {
+			return sig.exitCode()
+		}
+		f.code = sig.exitCode()
 	}
 	if errors.Is(err, syscall.EPIPE) {
 		// The reader of stdout left. Usually the runtime has already raised SIGPIPE; it
 		// has not where the parent process made us ignore it.
 		return exitSignal + int(syscall.SIGPIPE)
 	}
-	f := asFailure(err)
 	if f.err != nil {
 		// Nothing is left to tell where stderr itself cannot be written.
 		_, _ = fmt.Fprintf(w, "lm-sandbox: %v\n", f.err)

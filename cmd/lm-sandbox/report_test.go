@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +33,22 @@ func TestUnwritableStdoutFails(t *testing.T) {
 type brokenWriter struct{ err error }
 
 func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// What a signal ended has the signal's exit code, and only an error of its own is told.
+func TestReportInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(interrupted{syscall.SIGTERM})
+	var stderr bytes.Buffer
+	if code := report(ctx, &stderr, usage(fmt.Errorf("loading: %w", context.Canceled), "hint")); code != 143 || stderr.Len() > 0 {
+		t.Errorf("exit code %d, stderr %q; want 143 and silence", code, &stderr)
+	}
+	if code := report(ctx, &stderr, errors.New("the pipe burst")); code != 143 || stderr.String() != "lm-sandbox: the pipe burst\n" {
+		t.Errorf("exit code %d, stderr %q; want 143 and the error", code, &stderr)
+	}
+	if code := report(ctx, &stderr, nil); code != exitOK {
+		t.Errorf("exit code %d for a command that came to its end", code)
+	}
+}
 
 func TestAsFailure(t *testing.T) {
 	plain := errors.New("plain")

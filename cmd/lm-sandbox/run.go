@@ -73,11 +73,9 @@ func (f *runFlags) run(ctx context.Context, std stdio, args []string) (err error
 	if err != nil {
 		return err
 	}
-	var schema []byte
-	if f.schema != "" {
-		if schema, err = os.ReadFile(f.schema); err != nil {
-			return usage(err, "--schema names a file with a JSON schema")
-		}
+	schema, err := readSchema(f.schema)
+	if err != nil {
+		return err
 	}
 	e, m, err := f.engine.open(ctx, std, 1)
 	if err != nil {
@@ -126,4 +124,20 @@ func (f *runFlags) deltas(ctx context.Context, e *engine.Engine, prompt string, 
 			}
 		}
 	}, nil
+}
+
+// readSchema reads the JSON schema in a file, "" is none. Checking it here tells of a
+// mistake before a model is loaded for it.
+func readSchema(name string) ([]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	schema, err := os.ReadFile(name)
+	if err != nil {
+		return nil, usage(err, "--schema names a file with a JSON schema")
+	}
+	if _, err := llama.SchemaToGrammar(schema); err != nil {
+		return nil, usage(fmt.Errorf("%s: %w", name, err), "--schema names a file with a JSON schema")
+	}
+	return schema, nil
 }
