@@ -120,6 +120,7 @@ func TestDownloadWhenTheFileChanges(t *testing.T) {
 			m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
 			require.NoError(t, err)
 			requireModel(t, dir, m, after)
+			require.Equal(t, etags[0] == `"one"`, o.ranges()[1] != "", "continued only by a strong tag")
 		})
 	}
 }

@@ -242,7 +242,7 @@ func TestHubChecksum(t *testing.T) {
 	t.Run("a damaged part costs one new start", func(t *testing.T) {
 		dir := t.TempDir()
 		h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
-		o := &origin{body: body, etag: `"x"`}
+		o := &origin{body: body, etag: `"` + sumOf(body) + `"`} // the tag of h, so that the part is continued
 		h.handle(path, func(w http.ResponseWriter, r *http.Request) { o.cut(50_000)(w, r) })
 		_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 		require.NoError(t, err) // 12 cuts, each bringing something
