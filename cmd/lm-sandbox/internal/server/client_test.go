@@ -77,6 +77,17 @@ func TestClientFinishReasons(t *testing.T) {
 		assert.Equal(t, "length", answer.Choices[0].FinishReason)
 		assert.EqualValues(t, 40, answer.Usage.CompletionTokens)
 	})
+	t.Run("context full", func(t *testing.T) {
+		e, name := realEngine(t)
+		small, err := engine.New(e.Model(), engine.Params{NCtx: 64, MaxSequences: 1, NThreads: 1})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, small.Close()) })
+		c := newClient(start(t, newServer(t, Options{Engine: small, ModelName: name})))
+		answer, err := c.Chat.Completions.New(t.Context(), ask("Count.", -1), option.WithJSONSet("ignore_eos", true))
+		require.NoError(t, err)
+		assert.Equal(t, "length", answer.Choices[0].FinishReason)
+		assert.GreaterOrEqual(t, answer.Usage.TotalTokens, int64(64))
+	})
 	t.Run("stop string", func(t *testing.T) {
 		params := ask("Count from one to twenty.", 12)
 		answer, err := c.Chat.Completions.New(t.Context(), params)

@@ -74,6 +74,25 @@ func TestClientTools(t *testing.T) {
 	}
 }
 
+// Left to choose, the model answers in words or by a call, and the finish reason says which.
+func TestClientToolsAuto(t *testing.T) {
+	c, _ := serveReal(t)
+	params := ask("Hello, how are you?", 60)
+	params.Tools = []openai.ChatCompletionToolUnionParam{weatherTool()}
+	answer, err := c.Chat.Completions.New(t.Context(), params)
+	require.NoError(t, err)
+	choice := answer.Choices[0]
+	switch choice.FinishReason {
+	case "tool_calls":
+		requireWeatherCall(t, choice.Message.ToolCalls)
+	case "stop", "length":
+		assert.NotEmpty(t, choice.Message.Content)
+		assert.NotContains(t, choice.Message.Content, `{"response"`, "the engine's own framing stays inside")
+	default:
+		t.Errorf("finish reason %q", choice.FinishReason)
+	}
+}
+
 func TestClientSchema(t *testing.T) {
 	c, _ := serveReal(t)
 	params := ask("Describe a person called Ann, who is 30 years old.", 100)

@@ -169,7 +169,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	case <-ctx.Done():
 	}
 	err := s.shutdown(srv, cancel)
-	<-failed // http.ErrServerClosed, at once
+	if ended := <-failed; !errors.Is(ended, http.ErrServerClosed) { // as soon as a shutdown has begun
+		err = errors.Join(err, ended)
+	}
 	return err
 }
 
