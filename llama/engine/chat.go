@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"iter"
 	"slices"
 
@@ -28,7 +29,8 @@ type ChatRequest struct {
 	MaxTokens int
 	// Stop are texts that end the output; they do not become part of it.
 	Stop []string
-	// Sampling; nil = llama.DefaultSamplerParams(). Its Grammar must be empty.
+	// Sampling; nil = llama.DefaultSamplerParams(). Its Grammar counts as
+	// Grammar.
 	Sampling *llama.SamplerParams
 	// IgnoreEOS forbids the end-of-generation tokens.
 	IgnoreEOS bool
@@ -102,19 +104,17 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if err := e.checkPrompt(prompt.Tokens); err != nil {
 		return nil, err
 	}
-	render := &chatRenderer{parser: toolParser{}}
-	if !inText {
-		if render.parser, err = prompt.NewParser(); err != nil {
-			return nil, err
-		}
+	render, err := newChatRenderer(prompt, inText)
+	if err != nil {
+		return nil, err
 	}
 	sampler, err := prompt.Sampler(e.model, params)
 	if err != nil {
-		return nil, closeAll(err, render)
+		return nil, errors.Join(err, render.Close())
 	}
 	seq, err := e.newSequence(prompt.Tokens, r.MaxTokens, sampler)
 	if err != nil {
-		return nil, closeAll(err, render)
+		return nil, errors.Join(err, render.Close())
 	}
 	shown := map[llama.Token]bool{}
 	for _, t := range prompt.PreservedTokens {
@@ -134,7 +134,7 @@ func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText 
 		return nil, false, llama.ErrNoChatTemplate
 	}
 	tools := len(r.Tools) > 0 && r.ToolChoice != "none"
-	if tools && (len(r.Schema) > 0 || r.Grammar != "") {
+	if tools && (len(r.Schema) > 0 || r.Grammar != "" || r.Sampling != nil && r.Sampling.Grammar != "") {
 		return nil, false, invalid("ChatRequest.Tools", "cannot be combined with Schema or Grammar, which leave no room for a tool call")
 	}
 	t := llama.ChatTemplateRequest{

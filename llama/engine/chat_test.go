@@ -27,6 +27,7 @@ func collectChat(t testing.TB, e *engine.Engine, r engine.ChatRequest) (reply, e
 			return a, err
 		}
 		require.Nil(t, a.result, "a delta after the last one")
+		require.True(t, d.Result != nil || d.Content+d.Reasoning != "" || len(d.ToolCalls) > 0, "an empty delta")
 		a.content += d.Content
 		a.reasoning += d.Reasoning
 		for _, c := range d.ToolCalls {
@@ -97,7 +98,7 @@ func TestChatTool(t *testing.T) {
 			llama.ChatMessage{Role: "assistant", ToolCalls: a.calls},
 			llama.ChatMessage{Role: "tool", ToolCallID: a.calls[0].ID, Name: "get_weather", Content: "17 degrees, sunny"})
 		b := chat(t, e, with)
-		require.NotEmpty(t, b.content+b.calls[0].Arguments)
+		require.True(t, b.content != "" || len(b.calls) > 0)
 		n, err := e.CountTokens(context.Background(), with)
 		require.NoError(t, err)
 		require.Equal(t, n, b.result.Usage.Prompt)

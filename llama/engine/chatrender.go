@@ -2,7 +2,6 @@ package engine
 
 import (
 	"crypto/rand"
-	"errors"
 	"io"
 	"strings"
 
@@ -23,14 +22,24 @@ type chatRenderer struct {
 	sent   llama.ChatMessage
 }
 
-func (c *chatRenderer) add(d *ChatDelta, text string, _ []llama.Token) {
+func newChatRenderer(prompt *llama.ChatPrompt, toolsInText bool) (*chatRenderer, error) {
+	parser, err := prompt.NewParser()
+	if err != nil {
+		return nil, err
+	}
+	if toolsInText {
+		return &chatRenderer{parser: toolParser{parser}}, nil
+	}
+	return &chatRenderer{parser: parser}, nil
+}
+
+func (c *chatRenderer) add(d *ChatDelta, text string, _ []llama.Token) bool {
 	if text == "" {
-		return
+		return false
 	}
 	c.text.WriteString(text)
-	if m, err := c.parser.Parse(c.text.String(), true); err == nil {
-		c.send(d, m)
-	}
+	m, err := c.parser.Parse(c.text.String(), true)
+	return err == nil && c.send(d, m)
 }
 
 // end parses the whole text as a finished message. Text that is none, because
@@ -56,20 +65,23 @@ func (c *chatRenderer) end(d *ChatDelta, r *Result) {
 
 func (c *chatRenderer) Close() error { return c.parser.Close() }
 
-// send merges into d what m has more than was sent already.
-func (c *chatRenderer) send(d *ChatDelta, m llama.ChatMessage) {
-	d.Content += grown(&c.sent.Content, m.Content)
-	d.Reasoning += grown(&c.sent.ReasoningContent, m.ReasoningContent)
+// send merges into d what m has more than was sent already, if anything.
+func (c *chatRenderer) send(d *ChatDelta, m llama.ChatMessage) (more bool) {
+	content, reasoning := grown(&c.sent.Content, m.Content), grown(&c.sent.ReasoningContent, m.ReasoningContent)
+	d.Content += content
+	d.Reasoning += reasoning
+	more = content != "" || reasoning != ""
 	for i, call := range m.ToolCalls {
 		if i == len(c.sent.ToolCalls) {
 			if call.Name == "" {
-				return
+				break
 			}
 			if call.ID == "" {
 				call.ID = "call_" + rand.Text()
 			}
 			c.sent.ToolCalls = append(c.sent.ToolCalls, llama.ToolCall{ID: call.ID, Name: call.Name})
 			d.ToolCalls = append(d.ToolCalls, ToolCallDelta{Index: i, ID: call.ID, Name: call.Name})
+			more = true
 		}
 		arguments := grown(&c.sent.ToolCalls[i].Arguments, call.Arguments)
 		switch last := len(d.ToolCalls) - 1; {
@@ -79,11 +91,13 @@ func (c *chatRenderer) send(d *ChatDelta, m llama.ChatMessage) {
 		default:
 			d.ToolCalls = append(d.ToolCalls, ToolCallDelta{Index: i, Arguments: arguments})
 		}
+		more = more || arguments != ""
 	}
+	return more
 }
 
-// grown returns what now has more than sent, and remembers it. A parser that
-// has changed its mind about what was sent cannot be followed: it is waited for.
+// grown returns what now has more than sent, and remembers it. Where a parser
+// has taken back something that was sent, nothing is sent until it continues it.
 func grown(sent *string, now string) string {
 	more, ok := strings.CutPrefix(now, *sent)
 	if !ok {
@@ -92,5 +106,3 @@ func grown(sent *string, now string) string {
 	*sent = now
 	return more
 }
-
-func closeAll(err error, c io.Closer) error { return errors.Join(err, c.Close()) }

@@ -91,9 +91,10 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 // textRenderer is the renderer of Generate: text as it is.
 type textRenderer struct{}
 
-func (textRenderer) add(d *Delta, text string, tokens []llama.Token) {
+func (textRenderer) add(d *Delta, text string, tokens []llama.Token) bool {
 	d.Text += text
 	d.Tokens = append(d.Tokens, tokens...)
+	return true
 }
 
 func (textRenderer) end(d *Delta, r *Result) { d.Result = r }

@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
 )
@@ -27,7 +29,7 @@ func GenerateInto[T any](ctx context.Context, e *Engine, r ChatRequest) (T, Resu
 	if len(r.Tools) > 0 || len(r.Schema) > 0 || r.Grammar != "" {
 		return value, Result{}, invalid("ChatRequest", "GenerateInto sets the schema: Tools, Schema and Grammar must be empty")
 	}
-	schema, err := jsonschema.For[T](nil)
+	schema, err := schemaOf[T]()
 	if err != nil {
 		return value, Result{}, invalid("T", "no JSON schema: %v", err)
 	}
@@ -54,6 +56,17 @@ func GenerateInto[T any](ctx context.Context, e *Engine, r ChatRequest) (T, Resu
 		return zero, result, &ErrOutput{Text: text.String(), FinishReason: result.FinishReason, Err: err}
 	}
 	return value, result, nil
+}
+
+// schemaOf differs from jsonschema.For where llama.cpp needs more: it knows no
+// schema "true", and can enforce the form of a time.
+func schemaOf[T any]() (*jsonschema.Schema, error) {
+	anything := &jsonschema.Schema{Types: []string{"null", "boolean", "number", "string", "array", "object"}}
+	return jsonschema.For[T](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
+		reflect.TypeFor[any]():             anything,
+		reflect.TypeFor[json.RawMessage](): anything,
+		reflect.TypeFor[time.Time]():       {Type: "string", Format: "date-time"},
+	}})
 }
 
 func decodeInto(text string, schema *jsonschema.Resolved, value any) error {

@@ -169,7 +169,7 @@ func (l *loop) advance(f *feed, now time.Time) {
 		return
 	}
 	seq.tokens = append(seq.tokens, f.token)
-	seq.out.put(func(t *[]llama.Token) { *t = append(*t, f.token) })
+	seq.out.put(func(t *[]llama.Token) bool { *t = append(*t, f.token); return true })
 	l.counts.output++
 	if seq.first.IsZero() {
 		seq.first = now

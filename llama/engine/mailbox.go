@@ -18,13 +18,16 @@ func newMailbox[T any]() *mailbox[T] {
 	return &mailbox[T]{ready: make(chan struct{}, 1)}
 }
 
-// put merges into the waiting value.
-func (m *mailbox[T]) put(merge func(*T)) {
+// put merges into the waiting value. Where merge reports that it had nothing to
+// add, nobody is woken.
+func (m *mailbox[T]) put(merge func(*T) bool) {
 	m.mu.Lock()
-	merge(&m.value)
-	m.full = true
+	added := merge(&m.value)
+	m.full = m.full || added
 	m.mu.Unlock()
-	m.signal()
+	if added {
+		m.signal()
+	}
 }
 
 // close says that nothing follows; what waits can still be taken.

@@ -13,7 +13,7 @@ func TestMailboxMergesWhatIsNotTaken(t *testing.T) {
 	require.False(t, closed)
 
 	for i := range 3 {
-		m.put(func(v *[]int) { *v = append(*v, i) })
+		m.put(func(v *[]int) bool { *v = append(*v, i); return true })
 	}
 	<-m.ready
 	v, ok, closed := m.take()
@@ -21,7 +21,12 @@ func TestMailboxMergesWhatIsNotTaken(t *testing.T) {
 	require.True(t, ok)
 	require.False(t, closed)
 
-	m.put(func(v *[]int) { *v = append(*v, 3) })
+	m.put(func(*[]int) bool { return false })
+	require.Empty(t, m.ready)
+	_, ok, _ = m.take()
+	require.False(t, ok)
+
+	m.put(func(v *[]int) bool { *v = append(*v, 3); return true })
 	m.close()
 	<-m.ready
 	v, ok, closed = m.take()
@@ -35,7 +40,7 @@ func TestMailboxLosesNothingUnderLoad(t *testing.T) {
 	m := newMailbox[[]int]()
 	go func() {
 		for i := range n {
-			m.put(func(v *[]int) { *v = append(*v, i) })
+			m.put(func(v *[]int) bool { *v = append(*v, i); return true })
 		}
 		m.close()
 	}()

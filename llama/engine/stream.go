@@ -31,8 +31,8 @@ type stream[D any] struct {
 // renderer turns text into deltas. It belongs to the stream's goroutine, which
 // closes it.
 type renderer[D any] interface {
-	// add merges new text and tokens into d.
-	add(d *D, text string, tokens []llama.Token)
+	// add merges new text and tokens into d, and reports whether d is more now.
+	add(d *D, text string, tokens []llama.Token) bool
 	// end merges what is left and the result, whose finish reason it may refine.
 	end(d *D, r *Result)
 	io.Closer
@@ -66,7 +66,7 @@ func (s *stream[D]) run() {
 		s.err = s.seq.err
 	}
 	if s.err == nil {
-		s.box.put(func(d *D) { s.render.end(d, &s.result) })
+		s.box.put(func(d *D) bool { s.render.end(d, &s.result); return true })
 	}
 	for _, c := range []io.Closer{s.seq.sampler, s.render} {
 		if err := c.Close(); err != nil {
@@ -98,7 +98,7 @@ func (s *stream[D]) pump() (output int, stoppedAt time.Time) {
 		}
 		output += n
 		if n > 0 || text != "" {
-			s.box.put(func(d *D) { s.render.add(d, text, tokens[:n]) })
+			s.box.put(func(d *D) bool { return s.render.add(d, text, tokens[:n]) })
 		}
 	}
 	return output, stoppedAt

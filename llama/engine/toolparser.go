@@ -12,13 +12,25 @@ import (
 var errNotToolAnswer = errors.New("engine: the output is not an answer of the tool schema")
 
 // toolParser reads the answers that the schema of withToolsInText enforces,
-// also unfinished ones. Each Parse starts from the beginning: it is a function
-// of the text alone.
-type toolParser struct{}
+// also unfinished ones. The template's parser goes first: it takes reasoning
+// out, and the fence that llama.cpp allows around JSON.
+type toolParser struct{ template messageParser }
 
-// Parse returns as much of the message as text decides. With partial false the
-// text must be a whole answer.
-func (toolParser) Parse(text string, partial bool) (llama.ChatMessage, error) {
+func (t toolParser) Parse(text string, partial bool) (llama.ChatMessage, error) {
+	m, err := t.template.Parse(text, partial)
+	if err != nil {
+		return m, err
+	}
+	answer, err := parseToolAnswer(m.Content, partial)
+	answer.ReasoningContent = m.ReasoningContent
+	return answer, err
+}
+
+func (t toolParser) Close() error { return t.template.Close() }
+
+// parseToolAnswer returns as much of the message as text decides. With partial
+// false the text must be a whole answer.
+func parseToolAnswer(text string, partial bool) (llama.ChatMessage, error) {
 	p := jsonPrefix{text: text}
 	m := llama.ChatMessage{Role: "assistant"}
 	p.object(func(key string) {
@@ -57,9 +69,6 @@ func (p *jsonPrefix) toolCall() (call llama.ToolCall, ok bool) {
 	})
 	return call, ok
 }
-
-// Close exists because the parser of a template has one.
-func (toolParser) Close() error { return nil }
 
 // jsonPrefix walks through the beginning of a JSON text. end is set where the
 // text ends too early, fail where it is not JSON of the expected kind; after

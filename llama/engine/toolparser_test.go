@@ -26,7 +26,7 @@ func TestToolParserWholeAnswers(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m, err := toolParser{}.Parse(tt.text, false)
+			m, err := parseToolAnswer(tt.text, false)
 			require.NoError(t, err)
 			require.Equal(t, llama.ChatMessage{Role: "assistant", Content: tt.content, ToolCalls: tt.calls}, m)
 		})
@@ -35,7 +35,7 @@ func TestToolParserWholeAnswers(t *testing.T) {
 
 func TestToolParserRefusesOtherText(t *testing.T) {
 	for _, text := range []string{"", "hello", `{"response": "x"`, `{"other": 1}`, `[]`, `{"response": 5}`, `{"tool_calls": {}}`, `{"response": "\x"}`} {
-		_, err := toolParser{}.Parse(text, false)
+		_, err := parseToolAnswer(text, false)
 		require.Error(t, err, text)
 	}
 }
@@ -45,7 +45,7 @@ func TestToolParserRefusesOtherText(t *testing.T) {
 func requireGrowing(t *testing.T, text string) {
 	var last llama.ChatMessage
 	for n := range len(text) + 1 {
-		m, err := toolParser{}.Parse(text[:n], true)
+		m, err := parseToolAnswer(text[:n], true)
 		require.NoError(t, err, "%q", text[:n])
 		require.True(t, strings.HasPrefix(m.Content, last.Content), "%q does not continue %q", m.Content, last.Content)
 		require.True(t, utf8.ValidString(m.Content) || !utf8.ValidString(text[:n]))
@@ -74,18 +74,18 @@ func FuzzToolParser(f *testing.F) {
 		response, err := json.Marshal(toolAnswer{Response: content})
 		require.NoError(t, err)
 		if content != "" {
-			m, err := toolParser{}.Parse(string(response), false)
+			m, err := parseToolAnswer(string(response), false)
 			require.NoError(t, err)
 			require.Equal(t, content, m.Content)
 			requireGrowing(t, string(response))
 		}
 		if !json.Valid([]byte(arguments)) || !utf8.ValidString(arguments) {
-			_, _ = toolParser{}.Parse(`{"tool_calls":[{"name":"f","arguments":`+arguments+`}]}`, true) // must not panic
+			_, _ = parseToolAnswer(`{"tool_calls":[{"name":"f","arguments":`+arguments+`}]}`, true) // must not panic
 			return
 		}
 		calls, err := json.Marshal(toolAnswer{ToolCalls: []toolCallText{{name, json.RawMessage(arguments)}, {name, json.RawMessage(arguments)}}})
 		require.NoError(t, err)
-		m, err := toolParser{}.Parse(string(calls), false)
+		m, err := parseToolAnswer(string(calls), false)
 		require.NoError(t, err)
 		require.Len(t, m.ToolCalls, 2)
 		for _, c := range m.ToolCalls {

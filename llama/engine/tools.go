@@ -37,12 +37,11 @@ func withToolsInText(r llama.ChatTemplateRequest) (llama.ChatTemplateRequest, er
 	}
 	var list strings.Builder
 	for _, t := range r.Tools {
-		line, err := json.Marshal(toolLine{t.Name, t.Description, parametersOf(t)})
+		line, err := plainJSON(toolLine{t.Name, t.Description, parametersOf(t)})
 		if err != nil {
-			return r, &ErrInvalid{"ChatRequest.Tools", err.Error()}
+			return r, invalid("ChatRequest.Tools", "%s: %v", t.Name, err)
 		}
-		list.Write(line)
-		list.WriteByte('\n')
+		list.WriteString(line + "\n")
 	}
 	text := fmt.Sprintf(toolInstructions, strings.TrimSuffix(list.String(), "\n"))
 	if !required {
@@ -62,7 +61,7 @@ func withToolsInText(r llama.ChatTemplateRequest) (llama.ChatTemplateRequest, er
 			m, err = toolResultAsText(m)
 		}
 		if err != nil {
-			return r, &ErrInvalid{fmt.Sprintf("ChatRequest.Messages[%d]", i), err.Error()}
+			return r, invalid(fmt.Sprintf("ChatRequest.Messages[%d]", i), "%v", err)
 		}
 		messages = append(messages, m)
 	}
@@ -91,22 +90,35 @@ type toolAnswer struct {
 func answerAsText(m llama.ChatMessage) (llama.ChatMessage, error) {
 	a := toolAnswer{Response: m.Content}
 	for _, c := range m.ToolCalls {
-		a.ToolCalls = append(a.ToolCalls, toolCallText{c.Name, json.RawMessage(c.Arguments)})
+		arguments := json.RawMessage(c.Arguments)
+		if len(arguments) == 0 {
+			arguments = json.RawMessage("{}")
+		}
+		a.ToolCalls = append(a.ToolCalls, toolCallText{c.Name, arguments})
 	}
 	if len(a.ToolCalls) > 0 {
 		a.Response = ""
 	}
-	text, err := json.Marshal(a)
-	m.Content, m.ToolCalls = string(text), nil
+	text, err := plainJSON(a)
+	m.Content, m.ToolCalls = text, nil
 	return m, err
 }
 
 func toolResultAsText(m llama.ChatMessage) (llama.ChatMessage, error) {
-	text, err := json.Marshal(struct {
+	text, err := plainJSON(struct {
 		Name   string `json:"name,omitempty"`
 		Result string `json:"result"`
 	}{m.Name, m.Content})
-	return llama.ChatMessage{Role: "user", Content: string(text)}, err
+	return llama.ChatMessage{Role: "user", Content: text}, err
+}
+
+// plainJSON is JSON for a model to read: "<" stays "<".
+func plainJSON(v any) (string, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return strings.TrimSuffix(b.String(), "\n"), err
 }
 
 func parametersOf(t llama.Tool) json.RawMessage {
@@ -159,7 +171,7 @@ func toolSchema(tools []llama.Tool, required, parallel bool) (json.RawMessage, e
 		key := fmt.Sprintf("tool%d", i)
 		parameters, err := moveRefs(parametersOf(t), "#/$defs/"+key+"/")
 		if err != nil {
-			return nil, &ErrInvalid{fmt.Sprintf("ChatRequest.Tools[%d].Parameters", i), "not a JSON schema: " + err.Error()}
+			return nil, invalid(fmt.Sprintf("ChatRequest.Tools[%d].Parameters", i), "not a JSON schema: %v", err)
 		}
 		definitions[key] = parameters
 		calls = append(calls, objectSchema{

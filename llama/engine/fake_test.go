@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+const fakeEOG llama.Token = 0
+
+// fakeDecoder has the memory of a unified cache, and a model whose next token
+// is a function of all tokens before it, so that a token fed twice, never, or
+// at the wrong place shows in the output.
+type fakeDecoder struct {
+	t     *testing.T
+	cells int
+	fail  func(step int) error // nil: never
+	gate  chan struct{}        // where set, a step waits for a value or an abort
+	order func([]feed)         // where set, sees each step
+	noEOG bool                 // the model never ends by itself
+
+	mu       sync.Mutex // of the fields below
+	memory   map[llama.SeqID][]llama.Token
+	steps    int
+	aborted  chan struct{}
+	isClosed bool
+}
+
+func newFakeDecoder(t *testing.T, cells int) *fakeDecoder {
+	return &fakeDecoder{t: t, cells: cells, memory: map[llama.SeqID][]llama.Token{}, aborted: make(chan struct{})}
+}
+
+// nextToken is the fake model: a hash of the history; about one in 40 is EOG.
+func nextToken(history []llama.Token) llama.Token {
+	h := uint32(2166136261)
+	for _, t := range history {
+		h = (h ^ uint32(t)) * 16777619
+	}
+	return llama.Token((h >> 8) % 40)
+}
+
+func (d *fakeDecoder) decode(feeds []feed) error {
+	d.mu.Lock()
+	d.steps++
+	aborted, step := d.aborted, d.steps
+	d.mu.Unlock()
+	if d.order != nil {
+		d.order(feeds)
+	}
+	if d.gate != nil {
+		select {
+		case <-d.gate:
+		case <-aborted:
+			return &llama.DecodeError{Code: 2}
+		}
+	}
+	if d.fail != nil {
+		if err := d.fail(step); err != nil {
+			return err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	used := 0
+	for _, m := range d.memory {
+		used += len(m)
+	}
+	for _, f := range feeds {
+		used += f.n
+	}
+	if used > d.cells {
+		return &llama.DecodeError{Code: 1}
+	}
+	for i := range feeds {
+		f := &feeds[i]
+		m := d.memory[f.seq.id]
+		if len(m) != f.seq.past {
+			d.t.Errorf("sequence %d is fed from %d, memory has %d", f.seq.id, f.seq.past, len(m))
+		}
+		m = append(m, f.seq.tokens[f.seq.past:f.seq.past+f.n]...)
+		d.memory[f.seq.id] = m
+		if f.sample {
+			f.token = nextToken(m)
+			if d.noEOG {
+				f.token++
+			}
+		}
+	}
+	return nil
+}
+
+func (d *fakeDecoder) remove(id llama.SeqID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.memory, id)
+}
+
+func (d *fakeDecoder) posMax(id llama.SeqID) llama.Pos {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return llama.Pos(len(d.memory[id]) - 1)
+}
+
+func (d *fakeDecoder) abort() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.isClosed {
+		close(d.aborted)
+		d.isClosed = true
+	}
+}
+
+func (d *fakeDecoder) resetAbort() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.isClosed {
+		d.aborted, d.isClosed = make(chan struct{}), false
+	}
+}
+
+func (d *fakeDecoder) used() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for _, m := range d.memory {
+		n += len(m)
+	}
+	return n
+}
+
+func startLoop(t *testing.T, d decoder, batch, sequences int) *loop {
+	cells := 100
+	if f, ok := d.(*fakeDecoder); ok {
+		cells = f.cells
+	}
+	l := newLoop(d, newScheduler(cells, batch, sequences, d.remove), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
+	go l.run()
+	t.Cleanup(l.close)
+	return l
+}
+
+func newTestSequence(prompt []llama.Token, limit int) *sequence {
+	return &sequence{
+		prompt: len(prompt), limit: limit, limitReason: FinishLength, tokens: slices.Clone(prompt),
+		out: newMailbox[[]llama.Token](), retired: make(chan struct{}),
+	}
+}
+
+// reference runs the fake model alone.
+func reference(prompt []llama.Token, limit int) []llama.Token {
+	all := slices.Clone(prompt)
+	for len(all) < limit {
+		all = append(all, nextToken(all))
+		if all[len(all)-1] == fakeEOG {
+			break
+		}
+	}
+	return all[len(prompt):]
+}
+
+func outputOf(s *sequence) []llama.Token {
+	out, _, _ := s.out.take()
+	return out
+}
+
+func randomPrompt(r *rand.Rand, n int) []llama.Token {
+	p := make([]llama.Token, n)
+	for i := range p {
+		p[i] = llama.Token(1 + r.IntN(1000))
+	}
+	return p
+}
