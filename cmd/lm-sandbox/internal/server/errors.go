@@ -18,7 +18,7 @@ type KeyRequiredError struct{ Addr string }
 
 func (e *KeyRequiredError) Error() string {
 	return fmt.Sprintf("server: %s is reachable from other machines, and whoever reaches it may run commands: "+
-		"set a key that clients send as \"Authorization: Bearer KEY\", or listen on 127.0.0.1", e.Addr)
+		"set a key with --key or $LM_SANDBOX_KEY, which clients send as \"Authorization: Bearer KEY\", or listen on 127.0.0.1", e.Addr)
 }
 
 // Is makes errors.Is(err, ErrKeyRequired) hold.

@@ -41,7 +41,7 @@ func newGuard(listenHost string, allowed []string, key string) (*guard, error) {
 // check returns nil for a request that may go on. open requests need no key.
 func (g *guard) check(r *http.Request, open bool) error {
 	if !g.hostAllowed(r) {
-		return forbidden("foreign_host", "the Host %q is not one of this service: reach it as localhost, or have its operator allow that host", r.Host)
+		return forbidden("foreign_host", "the Host %.100q is not one of this service: reach it as localhost, or start it with --allow-host", r.Host)
 	}
 	if err := checkOrigin(r); err != nil {
 		return err

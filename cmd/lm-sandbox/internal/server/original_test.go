@@ -142,3 +142,14 @@ func TestLlamaCPP(t *testing.T) {
 		})
 	}
 }
+
+// The service is an OpenAI-compatible upstream itself: one instance asks another.
+func TestOllamaAsksOwnKind(t *testing.T) {
+	e, name := realEngine(t)
+	other := start(t, newServer(t, Options{Engine: &short{Engine: e}, ModelName: name}))
+	url := start(t, newServer(t, Options{OllamaURL: other + "/v1/chat/completions"}))
+	got := fields(t, post(t, url+"/ollama/", commandBody("Say hello.")))
+	assert.Equal(t, "chat.completion", got["object"])
+	assert.Equal(t, name, got["model"], "the first of its models was asked")
+	assert.Len(t, got["choices"], 1)
+}

@@ -36,7 +36,7 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request) error {
 	if !known {
 		return &apiError{
 			status: http.StatusNotFound, kind: "not_found_error", code: "unknown_path",
-			message: fmt.Sprintf("there is no %s here: see README for the endpoints", r.URL.Path),
+			message: fmt.Sprintf("there is no %.100q here: 'lm-sandbox serve --help' lists the endpoints", r.URL.Path),
 		}
 	}
 	allowed := r.Method == to.method || r.Method == http.MethodHead && to.method == http.MethodGet
