@@ -112,6 +112,10 @@ func (c *Config) tree() (rootfs.Tree, error) {
 		if err != nil {
 			return t, &ErrConfig{field, reason(err)}
 		}
+		st, err := os.Stat(source)
+		if err != nil {
+			return t, &ErrConfig{field, reason(err)}
+		}
 		if within(source, "/proc") || within("/proc", source) {
 			return t, &ErrConfig{field, fmt.Sprintf("%.64q shows the host's processes", source)}
 		}
@@ -120,7 +124,7 @@ func (c *Config) tree() (rootfs.Tree, error) {
 				return t, err
 			}
 		}
-		t.Binds = append(t.Binds, rootfs.Bind{Source: source, Target: b.Target, Writable: b.Writable})
+		t.Binds = append(t.Binds, rootfs.Bind{Source: source, Target: b.Target, Writable: b.Writable, File: !st.IsDir()})
 	}
 	return t, nil
 }

@@ -107,6 +107,7 @@ const (
 	BindOwner           // a root caller runs as the owner of this directory
 	BindInside          // Source is a path in the new root
 	BindExisting        // the mount point must be there already
+	BindFile            // the source is no directory
 )
 
 // Op is one step of building the root. Path is relative to the new root;

@@ -15,6 +15,7 @@ import (
 type Bind struct {
 	Source, Target string
 	Writable       bool
+	File           bool // Source is no directory
 }
 
 // Tree says what the sandbox is to see.
@@ -43,9 +44,12 @@ func (t Tree) Plan() ([]proto.Op, error) {
 	for _, b := range t.Binds {
 		target := strings.TrimPrefix(b.Target, "/")
 		p.parents(target)
-		flags := proto.BindReadOnly
-		if b.Writable {
-			flags = 0
+		var flags proto.OpFlag
+		if !b.Writable {
+			flags |= proto.BindReadOnly
+		}
+		if b.File {
+			flags |= proto.BindFile
 		}
 		p.bind(target, b.Source, flags)
 	}
@@ -89,7 +93,7 @@ var deviceNodes = []string{"null", "zero", "full", "random", "urandom", "tty"}
 
 func (p *plan) devices() {
 	for _, d := range deviceNodes {
-		p.bind("dev/"+d, "/dev/"+d, proto.BindReadOnly|proto.BindDevice|proto.BindOptional)
+		p.bind("dev/"+d, "/dev/"+d, proto.BindReadOnly|proto.BindDevice|proto.BindOptional|proto.BindFile)
 	}
 	p.ops = append(p.ops, proto.Op{Kind: proto.OpPts, Path: "dev/pts"})
 	p.link("dev/ptmx", "pts/ptmx")
@@ -112,9 +116,8 @@ var synthetic = map[string]string{
 
 // shared are the parts of the host's /etc that programs need and that hold no secret.
 var shared = []string{
-	"alternatives", "bash.bashrc", "ca-certificates", "crypto-policies", "fonts", "ld.so.cache", "ld.so.conf",
-	"ld.so.conf.d", "localtime", "magic", "mime.types", "perl", "pki/ca-trust/extracted", "pki/tls/certs",
-	"protocols", "services", "ssl/certs", "ssl/openssl.cnf", "terminfo",
+	"alternatives", "crypto-policies", "ld.so.cache", "localtime", "mime.types", "pki/ca-trust/extracted",
+	"pki/tls/certs", "protocols", "services", "ssl/certs", "ssl/openssl.cnf",
 }
 
 // withheld are directories of a root tree that the sandbox has its own of.
@@ -133,11 +136,10 @@ func (p *plan) system(root string) error {
 			p.entry(d, "/"+d)
 		}
 		for _, f := range shared {
-			if _, err := os.Stat("/etc/" + f); err != nil {
-				continue
+			if _, err := os.Lstat("/etc/" + f); err == nil {
+				p.parents("etc/" + f)
+				p.entry("etc/"+f, "/etc/"+f)
 			}
-			p.parents("etc/" + f)
-			p.bind("etc/"+f, "/etc/"+f, proto.BindReadOnly|proto.BindOptional)
 		}
 		p.dir("var", 0o755)
 		p.link("var/tmp", "/tmp")
@@ -176,8 +178,10 @@ func (p *plan) entry(name, source string) {
 		if target, err := os.Readlink(source); err == nil {
 			p.link(name, target)
 		}
-	case st.IsDir(), st.Mode().IsRegular():
+	case st.IsDir():
 		p.bind(name, source, proto.BindReadOnly)
+	case st.Mode().IsRegular():
+		p.bind(name, source, proto.BindReadOnly|proto.BindFile)
 	}
 }
 
@@ -192,14 +196,15 @@ var (
 	readOnlyProc = []string{"irq", "sys", "sysrq-trigger"}
 )
 
-// The kernel decides what /proc has, so it is looked up once.
+// The kernel decides what /proc has, so it is looked up once. What only root may
+// read needs no mask: the payload is nobody's root.
 var procMasks = sync.OnceValue(func() []proto.Op {
 	p := &plan{}
 	const inside = proto.BindInside | proto.BindExisting | proto.BindOptional | proto.BindReadOnly
 	for _, name := range maskedProc {
 		st, err := os.Stat("/proc/" + name)
 		switch {
-		case err != nil:
+		case err != nil, st.Mode().Perm()&0o077 == 0:
 		case st.IsDir():
 			p.bind("proc/"+name, "run", inside)
 		default:

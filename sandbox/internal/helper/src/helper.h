@@ -51,7 +51,8 @@ enum op_flag {
 	BIND_DEVICE = 4,   // device nodes work on this mount
 	BIND_OWNER = 8,    // a root caller runs as the owner of this directory
 	BIND_INSIDE = 16,  // the source is a path in the new root
-	BIND_EXISTING = 32 // the mount point must be there already
+	BIND_EXISTING = 32, // the mount point must be there already
+	BIND_FILE = 64      // the source is no directory
 };
 
 // One step of building the root; paths are relative to the new root.
@@ -109,7 +110,6 @@ void identity_remove_privileges(void);
 int mount_tree(int dirfd, const char *source, uint32_t flags);
 void mount_idmap(int tree, uint32_t uid, uint32_t gid, struct identity to, const char *detail);
 int mount_filesystem(const char *type, const char *const options[][2], uint64_t attributes);
-int mount_attach(int tree, int root, const char *path);
 int mount_set_readonly(int tree, const char *path);
 
 // root.c: the file tree of the sandbox.

@@ -84,9 +84,11 @@ void identity_map(const struct request *r, struct identity id)
 
 void identity_remove_privileges(void)
 {
-	for (int c = 0; prctl(PR_CAPBSET_READ, c) >= 0; c++)
-		if (prctl(PR_CAPBSET_DROP, c) < 0)
-			fail(STAGE_PRIVILEGE, errno, "PR_CAPBSET_DROP");
+	int c = 0;
+	while (prctl(PR_CAPBSET_DROP, c) == 0)
+		c++;
+	if (errno != EINVAL || c == 0) // the first number that is no capability
+		fail(STAGE_PRIVILEGE, errno, "PR_CAPBSET_DROP");
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		fail(STAGE_PRIVILEGE, errno, "PR_CAP_AMBIENT");
 	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};

@@ -1,5 +1,6 @@
-// Mounts are made detached and attached by file descriptor: no path of the new
-// root is ever resolved through a link.
+// Mounts are made detached and attached by file descriptor. The directories
+// above a mount point are all made by this program: no path of the new root
+// leads through anything that somebody else has written.
 #include "helper.h"
 #include "sys.h"
 
@@ -97,19 +98,6 @@ int mount_filesystem(const char *type, const char *const options[][2], uint64_t 
 	close(fs);
 	errno = err;
 	return tree;
-}
-
-int mount_attach(int tree, int root, const char *path)
-{
-	int at = sys_openat2(root, path, O_PATH | O_CLOEXEC,
-			     RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
-	if (at < 0)
-		return -1;
-	int ret = sys_move_mount(tree, at);
-	int err = errno;
-	close(at);
-	errno = err;
-	return ret;
 }
 
 int mount_set_readonly(int tree, const char *path)

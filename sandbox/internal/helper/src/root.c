@@ -47,14 +47,11 @@ static void make_file(int root, const struct op *o)
 	close(fd);
 }
 
-static void make_mount_point(int root, int tree, const struct op *o)
+static void make_mount_point(int root, const struct op *o)
 {
-	struct stat st;
-	if (o->flags & BIND_EXISTING)
+	if (o->flags & (BIND_EXISTING | BIND_INSIDE))
 		return;
-	if (fstat(tree, &st) < 0)
-		fail(STAGE_MOUNT, errno, o->path);
-	int made = S_ISDIR(st.st_mode) ? mkdirat(root, o->path, 0755) : mknodat(root, o->path, S_IFREG | 0644, 0);
+	int made = o->flags & BIND_FILE ? mknodat(root, o->path, S_IFREG | 0644, 0) : mkdirat(root, o->path, 0755);
 	if (made < 0 && errno != EEXIST)
 		fail(STAGE_MOUNT, errno, o->path);
 }
@@ -69,8 +66,8 @@ static void bind_tree(int root, struct op *o)
 			return;
 		fail(STAGE_MOUNT, errno, o->path);
 	}
-	make_mount_point(root, tree, o);
-	if (mount_attach(tree, root, o->path) < 0 && !(o->flags & BIND_OPTIONAL && errno == ENOENT))
+	make_mount_point(root, o);
+	if (sys_move_mount(tree, root, o->path) < 0 && !(o->flags & BIND_OPTIONAL && errno == ENOENT))
 		fail(STAGE_MOUNT, errno, o->path);
 	close(tree);
 }
@@ -81,7 +78,7 @@ static void attach_filesystem(int root, const struct op *o, const char *type, co
 	if (mkdirat(root, o->path, 0755) < 0 && errno != EEXIST)
 		fail(s, errno, o->path);
 	int tree = mount_filesystem(type, options, attributes);
-	if (tree < 0 || mount_attach(tree, root, o->path) < 0)
+	if (tree < 0 || sys_move_mount(tree, root, o->path) < 0)
 		fail(s, errno, o->path);
 	close(tree);
 }
@@ -123,10 +120,8 @@ int root_build(struct request *r)
 	int root = mount_filesystem("tmpfs", options, MOUNT_ATTR_NODEV);
 	if (root < 0)
 		fail(STAGE_ROOT, errno, "tmpfs");
-	int host = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (host < 0 || sys_move_mount(root, host) < 0)
+	if (sys_move_mount(root, AT_FDCWD, "/") < 0)
 		fail(STAGE_ROOT, errno, "/");
-	close(host);
 	umask(0);
 	for (uint32_t i = 0; i < r->nops; i++)
 		apply(root, &r->ops[i]);

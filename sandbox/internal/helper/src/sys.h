@@ -24,9 +24,9 @@ static inline int sys_open_tree(int dirfd, const char *path, unsigned flags)
 	return (int)syscall(SYS_open_tree, dirfd, path, flags);
 }
 
-static inline int sys_move_mount(int from, int to)
+static inline int sys_move_mount(int tree, int dirfd, const char *path)
 {
-	return (int)syscall(SYS_move_mount, from, "", to, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+	return (int)syscall(SYS_move_mount, tree, "", dirfd, path, MOVE_MOUNT_F_EMPTY_PATH);
 }
 
 static inline int sys_mount_setattr(int dirfd, const char *path, unsigned flags, struct mount_attr *attr)
