@@ -106,7 +106,7 @@ func unpack(t *testing.T, archive, dir string, replace ...string) {
 
 // compiler writes a wrapper around a real compiler.
 func (w *world) compiler(name string) string {
-	real, err := exec.LookPath(name)
+	compiler, err := exec.LookPath(name)
 	require.NoError(w.t, err)
 	path := filepath.Join(w.dir, "log-"+name)
 	script := fmt.Sprintf(`#!/bin/sh
@@ -122,7 +122,7 @@ case "$*" in
     esac ;;
 esac
 exec '%[4]s' "$@"
-`, w.log, w.block, w.pid, real)
+`, w.log, w.block, w.pid, compiler)
 	require.NoError(w.t, os.WriteFile(path, []byte(script), 0o755))
 	return path
 }
