@@ -57,7 +57,7 @@ func TestPulledModelIsFoundAgain(t *testing.T) {
 	o := newOrigin(t, body)
 	pull := func() Model {
 		t.Helper()
-		m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.NoError(t, err)
 		requireModel(t, dir, m, body)
 		return m
@@ -135,11 +135,11 @@ func TestNoteThatLeadsElsewhere(t *testing.T) {
 func TestModelWithLostNoteIsHashedNotFetched(t *testing.T) {
 	body, dir := fakeModel(modelSize, 1), t.TempDir()
 	h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
-	m, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+	m, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 	require.NoError(t, err)
 	require.NoError(t, os.Remove(filepath.Join(filepath.Dir(m.Path), manifestName)))
 	before := len(h.requests())
-	m, err = pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+	m, err = pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 	require.NoError(t, err)
 	requireModel(t, dir, m, body)
 	require.Len(t, h.requests(), before+1) // the list of files alone
@@ -152,13 +152,13 @@ func TestList(t *testing.T) {
 
 	dir := t.TempDir()
 	o := newOrigin(t, fakeModel(modelSize, 1))
-	b, err := pullFast(t, t.Context(), o.URL+"/b.gguf", Options{Dir: dir})
+	b, err := pullFast(t.Context(), t, o.URL+"/b.gguf", Options{Dir: dir})
 	require.NoError(t, err)
-	a, err := pullFast(t, t.Context(), o.URL+"/a.gguf", Options{Dir: dir})
+	a, err := pullFast(t.Context(), t, o.URL+"/a.gguf", Options{Dir: dir})
 	require.NoError(t, err)
 	// A pull that was cut short, and things that are not ours.
 	o.fail(o.cut(1000), status(404, ""), status(404, ""))
-	_, err = pullFast(t, t.Context(), o.URL+"/c.gguf", Options{Dir: dir})
+	_, err = pullFast(t.Context(), t, o.URL+"/c.gguf", Options{Dir: dir})
 	require.ErrorIs(t, err, ErrNotFound)
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "empty"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
@@ -200,7 +200,7 @@ func TestProgress(t *testing.T) {
 	o.fail(o.cut(1 << 20))
 	var seen []Progress
 	begin := time.Now()
-	_, err := pullFast(t, t.Context(), o.url(), Options{Dir: t.TempDir(), Progress: func(p Progress) { seen = append(seen, p) }})
+	_, err := pullFast(t.Context(), t, o.url(), Options{Dir: t.TempDir(), Progress: func(p Progress) { seen = append(seen, p) }})
 	require.NoError(t, err)
 	most := 2 + int(time.Since(begin)/meterPause) // the first, the last, and one each pause
 	require.LessOrEqual(t, len(seen), most)
@@ -270,7 +270,7 @@ func TestKilledPullIsResumed(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 
-	m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+	m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 	require.NoError(t, err)
 	requireModel(t, dir, m, body)
 	require.Regexp(t, `^bytes=[1-9]\d*-$`, o.ranges()[1])

@@ -23,7 +23,7 @@ func TestRedirects(t *testing.T) {
 	t.Run("followed", func(t *testing.T) {
 		dir := t.TempDir()
 		o := newOrigin(t, nil, redirectTo("/elsewhere"), redirectTo(good.url()))
-		m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.NoError(t, err)
 		requireModel(t, dir, m, body)
 		require.Equal(t, o.url(), m.Source)
@@ -31,33 +31,33 @@ func TestRedirects(t *testing.T) {
 	t.Run("without end", func(t *testing.T) {
 		o := httptest.NewServer(redirectTo("/again"))
 		defer o.Close()
-		_, err := pullFast(t, t.Context(), o.URL+"/m.gguf", Options{Dir: t.TempDir()})
+		_, err := pullFast(t.Context(), t, o.URL+"/m.gguf", Options{Dir: t.TempDir()})
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.ErrorContains(t, err, "redirects")
 	})
 	t.Run("to plain http beyond loopback", func(t *testing.T) {
 		o := newOrigin(t, nil, redirectTo("http://192.0.2.1/m.gguf"))
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: t.TempDir()})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: t.TempDir()})
 		require.ErrorIs(t, err, ErrInsecure)
 		require.Len(t, o.requests(), 1)
 	})
 	t.Run("to another scheme", func(t *testing.T) {
 		o := newOrigin(t, nil, redirectTo("file:///etc/passwd"))
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: t.TempDir()})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: t.TempDir()})
 		require.ErrorIs(t, err, ErrRef)
 	})
 	t.Run("from https to http", func(t *testing.T) {
 		before := len(good.requests())
 		o := httptest.NewTLSServer(redirectTo(good.url()))
 		defer o.Close()
-		_, err := pullFast(t, t.Context(), o.URL+"/m.gguf", Options{Dir: t.TempDir(), Client: o.Client()})
+		_, err := pullFast(t.Context(), t, o.URL+"/m.gguf", Options{Dir: t.TempDir(), Client: o.Client()})
 		require.ErrorIs(t, err, ErrInsecure)
 		require.Len(t, good.requests(), before)
 	})
 	t.Run("the caller's rule holds too", func(t *testing.T) {
 		c := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return fmt.Errorf("no redirects: %w", ErrAccess) }}
 		o := newOrigin(t, nil, redirectTo(good.url()), redirectTo(good.url()), redirectTo(good.url()), redirectTo(good.url()))
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: t.TempDir(), Client: c})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: t.TempDir(), Client: c})
 		require.ErrorIs(t, err, ErrAccess)
 	})
 }
@@ -67,7 +67,7 @@ func TestUntrustedCertificate(t *testing.T) {
 	o.Config.ErrorLog = log.New(io.Discard, "", 0) // it is told that the handshake failed
 	o.StartTLS()
 	defer o.Close()
-	_, err := pullFast(t, t.Context(), o.URL+"/m.gguf", Options{Dir: t.TempDir()})
+	_, err := pullFast(t.Context(), t, o.URL+"/m.gguf", Options{Dir: t.TempDir()})
 	require.ErrorIs(t, err, ErrInsecure)
 }
 
@@ -78,7 +78,7 @@ func TestTokenStaysWithItsHost(t *testing.T) {
 
 	t.Run("given to the hub", func(t *testing.T) {
 		h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
-		_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
+		_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
 		require.NoError(t, err)
 		require.NotEmpty(t, h.requests())
 		for _, r := range h.requests() {
@@ -92,7 +92,7 @@ func TestTokenStaysWithItsHost(t *testing.T) {
 		h.handle("/o/r/resolve/main/m.gguf", redirectTo(store.url()))
 		h.handle("/back", raw(200, body))
 		dir := t.TempDir()
-		m, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+		m, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 		require.NoError(t, err)
 		requireModel(t, dir, m, body)
 		require.Len(t, store.requests(), 1)
@@ -103,14 +103,14 @@ func TestTokenStaysWithItsHost(t *testing.T) {
 	})
 	t.Run("not given to a URL", func(t *testing.T) {
 		o := newOrigin(t, body)
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: t.TempDir(), Endpoint: o.URL})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: t.TempDir(), Endpoint: o.URL})
 		require.NoError(t, err)
 		require.Empty(t, auth(o.requests()[0]))
 	})
 	t.Run("broken", func(t *testing.T) {
 		t.Setenv("HF_TOKEN", "hf_secret\nHost: evil")
 		h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
-		_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
+		_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
 		require.ErrorIs(t, err, ErrAccess)
 		require.NotContains(t, err.Error(), "secret")
 		require.Empty(t, h.requests())

@@ -36,7 +36,7 @@ func TestDiskTooSmall(t *testing.T) {
 	t.Run("as the file server says", func(t *testing.T) {
 		dir := t.TempDir()
 		o := newOrigin(t, nil, says)
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		want(t, err)
 		require.Len(t, o.requests(), 1)
 		require.Empty(t, leftIn(t, dir))
@@ -44,7 +44,7 @@ func TestDiskTooSmall(t *testing.T) {
 	t.Run("as the hub says", func(t *testing.T) {
 		h := newFakeHub(t, "o/r", nil)
 		h.handle("/api/models/o/r/tree/main", raw(200, fmt.Appendf(nil, `[{"type":"file","path":"m.gguf","size":%d}]`, huge)))
-		_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
+		_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
 		want(t, err)
 		require.Len(t, h.requests(), 1) // the file was not asked for
 	})
@@ -52,7 +52,7 @@ func TestDiskTooSmall(t *testing.T) {
 		x := newTiny(t)
 		x.script(t, "pip", x.works())
 		x.known.size = huge - 100_000
-		_, err := x.pull(t, t.Context(), Options{Dir: t.TempDir(), Endpoint: nowhere})
+		_, err := x.pull(t.Context(), t, Options{Dir: t.TempDir(), Endpoint: nowhere})
 		want(t, err)
 	})
 }
@@ -99,7 +99,7 @@ func fillDisk(t *testing.T, dir string) {
 			_ = http.NewResponseController(w).Flush()
 		}
 	})
-	_, err = pullFast(t, context.Background(), o.url(), Options{Dir: dir})
+	_, err = pullFast(context.Background(), t, o.url(), Options{Dir: dir})
 	require.ErrorIs(t, err, ErrDiskFull)
 	var de *DiskFullError
 	require.ErrorAs(t, err, &de)
@@ -112,7 +112,7 @@ func fillDisk(t *testing.T, dir string) {
 	st, err := os.Stat(parts[0])
 	require.NoError(t, err)
 	require.NoError(t, unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=2m"))
-	m, err := pullFast(t, context.Background(), o.url(), Options{Dir: dir})
+	m, err := pullFast(context.Background(), t, o.url(), Options{Dir: dir})
 	require.NoError(t, err)
 	requireModel(t, dir, m, body)
 	require.Equal(t, fmt.Sprintf("bytes=%d-", st.Size()), o.ranges()[1])

@@ -115,7 +115,7 @@ func (p *puller) attempt(ctx context.Context, f remote, u *url.URL, pt *part) er
 		}
 		return requestError(u, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	body := bufio.NewReaderSize(resp.Body, 256<<10)
 
 	switch resp.StatusCode {

@@ -25,7 +25,7 @@ func TestDownloadResumesAfterCut(t *testing.T) {
 			dir := t.TempDir()
 			o := newOrigin(t, body)
 			o.fail(o.cut(at))
-			m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+			m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 			require.NoError(t, err)
 			requireModel(t, dir, m, body)
 			want := fmt.Sprintf("bytes=%d-", at)
@@ -45,7 +45,7 @@ func TestDownloadSurvivesManyCuts(t *testing.T) {
 	o := newOrigin(t, body)
 	const cuts = 20 // far more than the tries in a row
 	o.fail(slices.Repeat([]http.HandlerFunc{o.cut(20_000)}, cuts)...)
-	m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+	m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 	require.NoError(t, err)
 	requireModel(t, dir, m, body)
 	require.Len(t, o.requests(), cuts+1)
@@ -81,7 +81,7 @@ func TestDownloadAfterOddAnswersToRange(t *testing.T) {
 			dir := t.TempDir()
 			o := newOrigin(t, body)
 			o.fail(o.cut(at), fault)
-			m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+			m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 			require.NoError(t, err)
 			requireModel(t, dir, m, body)
 			going := fmt.Sprintf("bytes=%d-", at)
@@ -117,7 +117,7 @@ func TestDownloadWhenTheFileChanges(t *testing.T) {
 				defer o.change(after, etags[1])
 				o.cut(300_000)(w, r)
 			})
-			m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+			m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 			require.NoError(t, err)
 			requireModel(t, dir, m, after)
 			require.Equal(t, etags[0] == `"one"`, o.ranges()[1] != "", "continued only by a strong tag")
@@ -132,14 +132,14 @@ func TestDownloadGivesUp(t *testing.T) {
 		o := newOrigin(t, body)
 		dead := func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }
 		o.fail(o.cut(50_000), dead, dead, dead, dead, dead, dead)
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.ErrorContains(t, err, "pull again")
 		require.Len(t, o.requests(), 1+quick.tries)
 		require.Equal(t, []string{"model.gguf.part", "model.gguf.part.json"}, leftIn(t, dir))
 
 		o.fail()
-		m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.NoError(t, err)
 		requireModel(t, dir, m, body)
 		ranges := o.ranges()
@@ -149,7 +149,7 @@ func TestDownloadGivesUp(t *testing.T) {
 		o := newOrigin(t, body)
 		o.Close()
 		dir := t.TempDir()
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.Empty(t, leftIn(t, dir))
 	})
@@ -177,7 +177,7 @@ func TestDownloadStatus(t *testing.T) {
 		t.Run(fmt.Sprint(c.code, " ", c.after), func(t *testing.T) {
 			dir := t.TempDir()
 			o := newOrigin(t, nil, slices.Repeat([]http.HandlerFunc{status(c.code, c.after)}, 10)...)
-			_, err := pullFast(t, t.Context(), o.url()+"?sig=secret", Options{Dir: dir})
+			_, err := pullFast(t.Context(), t, o.url()+"?sig=secret", Options{Dir: dir})
 			require.ErrorIs(t, err, c.want)
 			var se *StatusError
 			require.ErrorAs(t, err, &se)
@@ -194,7 +194,7 @@ func TestDownloadWaitsAsAsked(t *testing.T) {
 	body, dir := fakeModel(modelSize, 1), t.TempDir()
 	o := newOrigin(t, body, status(503, "1"))
 	begin := time.Now()
-	m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+	m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, time.Since(begin), time.Second)
 	requireModel(t, dir, m, body)
@@ -215,7 +215,7 @@ func TestDownloadRefusesWhatIsNoModel(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			o := newOrigin(t, nil, c.answer)
-			_, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+			_, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 			require.ErrorIs(t, err, ErrModelFormat)
 			require.ErrorContains(t, err, c.says)
 			require.Len(t, o.requests(), 1)
@@ -224,7 +224,7 @@ func TestDownloadRefusesWhatIsNoModel(t *testing.T) {
 	}
 	t.Run("page of a hub", func(t *testing.T) {
 		o := newOrigin(t, nil, raw(200, page))
-		_, err := pullFast(t, t.Context(), o.URL+"/o/r/blob/main/m.gguf", Options{Dir: t.TempDir()})
+		_, err := pullFast(t.Context(), t, o.URL+"/o/r/blob/main/m.gguf", Options{Dir: t.TempDir()})
 		require.ErrorIs(t, err, ErrModelFormat)
 		require.ErrorContains(t, err, "/resolve/")
 	})
@@ -232,9 +232,9 @@ func TestDownloadRefusesWhatIsNoModel(t *testing.T) {
 		body, dir := fakeModel(modelSize, 1), t.TempDir()
 		o := newOrigin(t, body)
 		o.fail(o.cut(50_000), raw(200, page))
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.ErrorIs(t, err, ErrModelFormat)
-		m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.NoError(t, err)
 		requireModel(t, dir, m, body)
 		require.Equal(t, []string{"", "bytes=50000-", "bytes=50000-"}, o.ranges())
@@ -251,7 +251,7 @@ func TestDownloadOfUnknownLength(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			panic(http.ErrAbortHandler)
 		})
-		m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.NoError(t, err)
 		requireModel(t, dir, m, body)
 		require.Equal(t, []string{"", "bytes=100000-"}, o.ranges())
@@ -266,7 +266,7 @@ func TestDownloadOfUnknownLength(t *testing.T) {
 			answerUntilClose(buf, body)
 			_ = conn.Close()
 		})
-		_, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+		_, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.Empty(t, leftIn(t, dir))
 	})
@@ -314,7 +314,7 @@ func TestDownloadCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var last Progress
-	_, err := pullFast(t, ctx, o.url(), Options{Dir: dir, Progress: func(p Progress) {
+	_, err := pullFast(ctx, t, o.url(), Options{Dir: dir, Progress: func(p Progress) {
 		last = p
 		cancel() // as soon as anything has come
 	}})
@@ -327,7 +327,7 @@ func TestDownloadCancelled(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, st.Size(), last.Done)
 
-	m, err := pullFast(t, t.Context(), o.url(), Options{Dir: dir})
+	m, err := pullFast(t.Context(), t, o.url(), Options{Dir: dir})
 	require.NoError(t, err)
 	requireModel(t, dir, m, body)
 	require.Equal(t, fmt.Sprintf("bytes=%d-", st.Size()), o.ranges()[1])

@@ -29,6 +29,7 @@ func (e *RefError) Error() string {
 	return e.Reason + "; a model is default, gemma3-270m, a path, an https:// URL or hf:OWNER/REPO[:FILE|QUANT]"
 }
 
+// Is reports whether target is ErrRef.
 func (e *RefError) Is(target error) bool { return target == ErrRef }
 
 // ChecksumError tells which file differs from what was promised. It is ErrChecksum.
@@ -42,6 +43,7 @@ func (e *ChecksumError) Error() string {
 		e.File, ErrChecksum, e.Want, e.Got)
 }
 
+// Is reports whether target is ErrChecksum.
 func (e *ChecksumError) Is(target error) bool { return target == ErrChecksum }
 
 // FormatError tells why a file or a server's answer is no model. It is ErrModelFormat.
@@ -51,6 +53,7 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("%s: %v: %s", e.File, ErrModelFormat, e.Reason)
 }
 
+// Is reports whether target is ErrModelFormat.
 func (e *FormatError) Is(target error) bool { return target == ErrModelFormat }
 
 // DiskFullError tells how much space a model needs. It is ErrDiskFull. What was fetched so far is kept and resumed.
@@ -72,6 +75,7 @@ func (e *DiskFullError) Error() string {
 		e.Dir, ErrDiskFull, need, free)
 }
 
+// Is reports whether target is ErrDiskFull.
 func (e *DiskFullError) Is(target error) bool { return target == ErrDiskFull }
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
@@ -95,6 +99,7 @@ func someOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
+// Is reports whether target is ErrAmbiguous.
 func (e *AmbiguousError) Is(target error) bool { return target == ErrAmbiguous }
 
 // StatusError is an answer other than the one hoped for. It is ErrNotFound (404, 410), ErrAccess (401, 403) or else
@@ -118,6 +123,7 @@ func (e *StatusError) Error() string {
 	return s + ": try again later"
 }
 
+// Is reports whether target is the sentinel of the code.
 func (e *StatusError) Is(target error) bool {
 	switch e.Code {
 	case http.StatusUnauthorized, http.StatusForbidden:
@@ -137,6 +143,8 @@ type PipError struct {
 
 func (e *PipError) Error() string { return fmt.Sprintf("pip download %s: %s", e.Package, e.Reason) }
 
+// Is reports whether target is ErrPip.
 func (e *PipError) Is(target error) bool { return target == ErrPip }
 
+// Unwrap returns the error of the process.
 func (e *PipError) Unwrap() error { return e.Err }

@@ -42,7 +42,7 @@ func ExamplePull_path() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // of the example
+	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "page.gguf")
 	if err := os.WriteFile(path, []byte("<html>not a model</html>"), 0o600); err != nil {
 		log.Fatal(err)

@@ -168,7 +168,7 @@ func testPuller(t *testing.T, o Options) *puller {
 }
 
 // pullFast is Pull with the quick policy.
-func pullFast(t *testing.T, ctx context.Context, ref string, o Options) (Model, error) {
+func pullFast(ctx context.Context, t *testing.T, ref string, o Options) (Model, error) {
 	t.Helper()
 	r, err := parseRef(ref)
 	require.NoError(t, err)

@@ -193,11 +193,10 @@ func (p *puller) watch(dir string, size int64) (stop func()) {
 func largest(dir string) int64 {
 	var most int64
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		if st, err := d.Info(); err == nil {
-			most = max(most, st.Size())
+		if err == nil && !d.IsDir() {
+			if st, serr := d.Info(); serr == nil {
+				most = max(most, st.Size())
+			}
 		}
 		return nil
 	})

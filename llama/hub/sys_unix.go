@@ -50,7 +50,7 @@ func freeSpace(dir string) int64 {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return -1
 	}
-	return int64(st.Bavail) * int64(st.Bsize)
+	return int64(st.Bavail * uint64(st.Bsize))
 }
 
 // isDiskFull reports whether a write failed for want of space, of quota or of the permitted file size.

@@ -104,7 +104,7 @@ func (p *puller) treePage(ctx context.Context, u *url.URL) (page []treeEntry, ne
 	if err != nil {
 		return nil, nil, requestError(u, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return nil, nil, statusError(u, resp)
 	}

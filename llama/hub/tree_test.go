@@ -109,7 +109,7 @@ func TestHubModel(t *testing.T) {
 	} {
 		t.Run(ref, func(t *testing.T) {
 			dir := t.TempDir()
-			m, err := pullFast(t, t.Context(), ref, Options{Dir: dir, Endpoint: h.URL})
+			m, err := pullFast(t.Context(), t, ref, Options{Dir: dir, Endpoint: h.URL})
 			require.NoError(t, err)
 			requireModel(t, dir, m, files[want])
 			require.Equal(t, "hf:Own-er/re.po_1:"+want, m.Ref)
@@ -118,7 +118,7 @@ func TestHubModel(t *testing.T) {
 			// From now on neither reference needs the hub.
 			before := len(h.requests())
 			for _, r := range []string{ref, m.Ref} {
-				again, err := pullFast(t, t.Context(), r, Options{Dir: dir, Endpoint: h.URL})
+				again, err := pullFast(t.Context(), t, r, Options{Dir: dir, Endpoint: h.URL})
 				require.NoError(t, err)
 				require.Equal(t, m, again)
 			}
@@ -127,9 +127,9 @@ func TestHubModel(t *testing.T) {
 	}
 	t.Run("two references, one file", func(t *testing.T) {
 		dir := t.TempDir()
-		a, err := pullFast(t, t.Context(), "hf:Own-er/re.po_1", Options{Dir: dir, Endpoint: h.URL})
+		a, err := pullFast(t.Context(), t, "hf:Own-er/re.po_1", Options{Dir: dir, Endpoint: h.URL})
 		require.NoError(t, err)
-		b, err := pullFast(t, t.Context(), "hf:Own-er/re.po_1:Q4_K_M", Options{Dir: dir, Endpoint: h.URL})
+		b, err := pullFast(t.Context(), t, "hf:Own-er/re.po_1:Q4_K_M", Options{Dir: dir, Endpoint: h.URL})
 		require.NoError(t, err)
 		require.Equal(t, a, b)
 		list, err := List(Options{Dir: dir})
@@ -151,11 +151,11 @@ func TestHubSplitModel(t *testing.T) {
 	// The first try ends in the second part; what is whole is not fetched again.
 	second := "/o/r/resolve/main/Q4_K_M/big-Q4_K_M-00002-of-00003.gguf"
 	h.handle(second, status(http.StatusNotFound, ""))
-	_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+	_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 	require.ErrorIs(t, err, ErrNotFound)
 	h.handle(second, nil)
 	var last Progress
-	m, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL, Progress: func(p Progress) { last = p }})
+	m, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL, Progress: func(p Progress) { last = p }})
 	require.NoError(t, err)
 	require.Equal(t, Progress{Ref: "test", Done: all, Total: all}, last)
 	require.Equal(t, all, m.Size)
@@ -181,12 +181,12 @@ func TestHubSplitModel(t *testing.T) {
 func TestSplitModelByURL(t *testing.T) {
 	a, b := fakeModel(1000, 1), fakeModel(2000, 2)
 	h := newFakeHub(t, "o/r", map[string][]byte{"m-00001-of-00002.gguf": a, "m-00002-of-00002.gguf": b})
-	m, err := pullFast(t, t.Context(), h.URL+"/o/r/resolve/main/m-00001-of-00002.gguf?download=true", Options{Dir: t.TempDir()})
+	m, err := pullFast(t.Context(), t, h.URL+"/o/r/resolve/main/m-00001-of-00002.gguf?download=true", Options{Dir: t.TempDir()})
 	require.NoError(t, err)
 	require.Equal(t, int64(3000), m.Size)
 	require.Equal(t, []string{sumOf(a), sumOf(b)}, []string{m.Files[0].SHA256, m.Files[1].SHA256})
 	for _, name := range []string{"m-00002-of-00002.gguf", "m-00001-of-09999.gguf", "m-00001-of-00000.gguf"} {
-		_, err := pullFast(t, t.Context(), h.URL+"/"+name, Options{Dir: t.TempDir()})
+		_, err := pullFast(t.Context(), t, h.URL+"/"+name, Options{Dir: t.TempDir()})
 		require.ErrorIs(t, err, ErrRef, name)
 	}
 }
@@ -210,7 +210,7 @@ func TestHubChecksum(t *testing.T) {
 			dir := t.TempDir()
 			h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
 			h.handle(path, c)
-			_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+			_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 			require.ErrorIs(t, err, ErrChecksum)
 			var ce *ChecksumError
 			require.ErrorAs(t, err, &ce)
@@ -218,7 +218,7 @@ func TestHubChecksum(t *testing.T) {
 			require.Empty(t, leftIn(t, dir))
 
 			h.handle(path, nil)
-			m, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+			m, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 			require.NoError(t, err)
 			requireModel(t, dir, m, body)
 		})
@@ -235,7 +235,7 @@ func TestHubChecksum(t *testing.T) {
 			}
 			stopped <- err != nil
 		})
-		_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
+		_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: t.TempDir(), Endpoint: h.URL})
 		require.ErrorIs(t, err, ErrChecksum)
 		require.True(t, <-stopped, "all was read")
 	})
@@ -244,7 +244,7 @@ func TestHubChecksum(t *testing.T) {
 		h := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
 		o := &origin{body: body, etag: `"` + sumOf(body) + `"`} // the tag of h, so that the part is continued
 		h.handle(path, func(w http.ResponseWriter, r *http.Request) { o.cut(50_000)(w, r) })
-		_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+		_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 		require.NoError(t, err) // 12 cuts, each bringing something
 
 		h.handle(path, func(w http.ResponseWriter, r *http.Request) {
@@ -254,7 +254,7 @@ func TestHubChecksum(t *testing.T) {
 			o.cut(50_000)(w, r)
 		})
 		dir = t.TempDir()
-		_, err = pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+		_, err = pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 		require.ErrorIs(t, err, ErrUnavailable)
 		parts, err := filepath.Glob(filepath.Join(dir, "*", "*.part"))
 		require.NoError(t, err)
@@ -265,7 +265,7 @@ func TestHubChecksum(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, f.Close())
 		h.handle(path, nil)
-		m, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+		m, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 		require.NoError(t, err)
 		requireModel(t, dir, m, body)
 	})
@@ -300,7 +300,7 @@ func TestHubListFaults(t *testing.T) {
 			h := newFakeHub(t, "o/r", nil)
 			h.handle(api, c.answer)
 			dir := t.TempDir()
-			_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+			_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 			require.ErrorIs(t, err, c.want)
 			require.Empty(t, leftIn(t, dir))
 			for _, r := range h.requests() {
@@ -319,10 +319,10 @@ func TestHubPartOfAnotherHubIsNotContinued(t *testing.T) {
 		}
 		(&origin{body: body, etag: `"x"`}).cut(50_000)(w, r)
 	})
-	_, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: a.URL})
+	_, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: a.URL})
 	require.ErrorIs(t, err, ErrUnavailable)
 	b := newFakeHub(t, "o/r", map[string][]byte{"m.gguf": body})
-	m, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: b.URL})
+	m, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: b.URL})
 	require.NoError(t, err)
 	requireModel(t, dir, m, body)
 	for _, r := range b.requests() {
@@ -343,7 +343,7 @@ func TestHubListRetries(t *testing.T) {
 		h.list(w, r)
 	})
 	dir := t.TempDir()
-	m, err := pullFast(t, t.Context(), "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
+	m, err := pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir, Endpoint: h.URL})
 	require.NoError(t, err)
 	requireModel(t, dir, m, body)
 }
