@@ -47,10 +47,10 @@ func TestRunBash(t *testing.T) {
 		limit                string
 	}{
 		{`echo out; echo err >&2; exit 3`, "out\n", "err\n", 3, ""},
-		{`id -u; pwd; tr -d '\0-\011\013-\177' </dev/null`, "1000\n/workspace\n", "", 0, ""},
+		{`id -u; pwd`, "1000\n/workspace\n", "", 0, ""},
+		{`cat /etc/shadow 2>/dev/null || echo refused`, "refused\n", "", 0, ""},
 		{`printf '<é&\377>'`, "<é&\ufffd>", "", 0, ""},
 		{`kill -9 $$`, "", "", 137, ""},
-		{`test -e /etc/shadow && cat /etc/shadow 2>/dev/null; true`, "", "", 0, ""},
 	} {
 		t.Run(test.cmd, func(t *testing.T) {
 			for _, path := range []string{"/run-bash/", "/run-bash"} {
@@ -77,7 +77,7 @@ func TestRunBash(t *testing.T) {
 	})
 	t.Run("several at once", func(t *testing.T) {
 		var clients sync.WaitGroup
-		for i := range 12 {
+		for i := range 32 {
 			clients.Go(func() {
 				a := post(t, url+"/run-bash/", commandBody(fmt.Sprintf("echo %d; test ! -e /workspace/x && touch /workspace/x", i)))
 				assert.Equal(t, 200, a.status, a.body)

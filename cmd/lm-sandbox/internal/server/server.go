@@ -34,8 +34,8 @@ type Options struct {
 	ModelName string // reported by /v1/models and in every completion
 
 	Sandbox         sandbox.Config // what every command of /run-bash/ gets; requests cannot change it
-	MaxSandboxes    int            // commands at once; 0 = one per CPU
-	MaxSandboxQueue int            // commands that may wait for their turn; 0 = 8 * MaxSandboxes, then 429
+	MaxSandboxes    int            // commands at once; 0 = one per CPU, at least 4
+	MaxSandboxQueue int            // commands that may wait for their turn, the next get 429; 0 = 256
 
 	Addr         string   // host:port the service will listen on; "" = DefaultAddr. Decides whether a key is required
 	AllowedHosts []string // further names clients may reach it by (the Host header), besides localhost and Addr's
@@ -126,8 +126,8 @@ func New(o Options) (*Server, error) {
 }
 
 func newBashRunner(o Options) bashRunner {
-	running := orDefault(o.MaxSandboxes, runtime.GOMAXPROCS(0))
-	return bashRunner{config: o.Sandbox, gate: newGate(running, orDefault(o.MaxSandboxQueue, 8*running)), run: sandbox.Run}
+	turns := newGate(orDefault(o.MaxSandboxes, max(4, runtime.GOMAXPROCS(0))), orDefault(o.MaxSandboxQueue, 256))
+	return bashRunner{config: o.Sandbox, gate: turns, run: sandbox.Run}
 }
 
 func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
