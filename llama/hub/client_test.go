@@ -138,6 +138,19 @@ func TestHubEndpoint(t *testing.T) {
 			require.True(t, strings.Contains(err.Error(), "https"), err)
 		}
 	}
+	t.Run("bad, but not needed", func(t *testing.T) {
+		t.Setenv("HF_ENDPOINT", "http://mirror.example")
+		x, dir := newTiny(t), t.TempDir()
+		_, err := x.pull(t.Context(), t, Options{Dir: dir})
+		require.ErrorIs(t, err, ErrPip)
+		require.ErrorIs(t, err, ErrInsecure)
+		_, err = pullFast(t.Context(), t, "hf:o/r", Options{Dir: dir})
+		require.ErrorIs(t, err, ErrInsecure)
+		x.script(t, "pip", x.works())
+		m, err := x.pull(t.Context(), t, Options{Dir: dir})
+		require.NoError(t, err)
+		requireModel(t, dir, m, x.body)
+	})
 	t.Setenv("HF_ENDPOINT", "https://other.example")
 	got, err := hubEndpoint("")
 	require.NoError(t, err)

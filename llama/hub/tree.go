@@ -35,6 +35,9 @@ type treeEntry struct {
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func (p *puller) resolveHub(ctx context.Context, r reference) (*target, error) {
+	if p.noHub != nil {
+		return nil, p.noHub
+	}
 	entries, err := p.tree(ctx, r.repo)
 	if err != nil {
 		return nil, err
