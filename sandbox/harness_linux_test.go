@@ -89,8 +89,10 @@ func outside(t *testing.T, args string, attr *syscall.SysProcAttr) string {
 	t.Helper()
 	c := exec.Command(probePath, strings.Fields(args)...)
 	c.SysProcAttr = attr
-	out, err := c.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	out, err := c.Output()
+	if err != nil {
+		return err.Error()
+	}
 	return strings.TrimSpace(string(out))
 }
 
@@ -117,22 +119,25 @@ const (
 type attack struct {
 	number  int    // of the case in the list of cases
 	probe   string // and its arguments
-	want    string // outcome inside
+	want    string // outcome inside; several with |
 	where   where  // of the control
-	control string // outcome there, which must differ
+	control string // outcome there, which must differ; several with |
 }
 
 func attempt(t *testing.T, rows []attack) {
 	for _, a := range rows {
 		t.Run(fmt.Sprintf("%d %s", a.number, strings.ReplaceAll(a.probe, "/", "|")), func(t *testing.T) {
-			require.NotEqual(t, a.want, a.control, "a probe that cannot fail")
+			want, control := strings.Split(a.want, "|"), strings.Split(a.control, "|")
+			for _, w := range want {
+				require.NotContains(t, control, w, "a probe that cannot fail")
+			}
 			switch {
 			case a.where == onHost, a.where == onHostAsRoot && os.Geteuid() == 0:
-				require.Equal(t, a.control, outside(t, a.probe, nil), "the control")
+				require.Contains(t, control, outside(t, a.probe, nil), "the control")
 			case a.where == inNamespace:
-				require.Equal(t, a.control, outside(t, a.probe, namespaced()), "the control")
+				require.Contains(t, control, outside(t, a.probe, namespaced()), "the control")
 			}
-			require.Contains(t, strings.Split(a.want, "|"), inside(t, Config{}, a.probe))
+			require.Contains(t, want, inside(t, Config{}, a.probe))
 		})
 	}
 }

@@ -4,14 +4,14 @@ package sandbox
 // any number of goroutines.
 type Process struct{ impl *process }
 
-// Wait returns when the last process of the sandbox is gone. It may be called
-// more than once. The errors are those of [Run].
+// Wait returns when the last process of the sandbox is gone, and frees what this
+// one holds. It may be called more than once. The errors are those of [Run].
 func (p *Process) Wait() (Result, error) { return p.impl.wait() }
 
 // Signal sends a signal, by its number, to the program itself and not to what
 // it has started. After the end it returns os.ErrProcessDone.
 func (p *Process) Signal(number int) error { return p.impl.signal(number) }
 
-// Kill ends the whole tree; Wait's Result then says SIGKILL. After the end it
-// does nothing.
+// Kill ends the whole tree; the Result of Wait then says SIGKILL. After the end
+// it does nothing.
 func (p *Process) Kill() { p.impl.kill() }

@@ -41,14 +41,15 @@ type process struct {
 	stdin   *os.File // write end, or nil
 	streams [2]*capture
 	copying sync.WaitGroup
-	done    chan struct{}
+	release func() // stops the timer and the watch of ctx
+	finish  sync.Once
 
 	mu      sync.Mutex
 	stopped cause
 	ended   bool
 	force   *time.Timer
 
-	result Result // valid once done is closed
+	result Result // valid once finish is done
 	err    error
 }
 
@@ -64,40 +65,28 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
-	p := &process{ctx: ctx, begin: begin, limits: limits, done: make(chan struct{})}
+	p := &process{ctx: ctx, begin: begin, limits: limits}
 	if err := p.launch(&c); err != nil {
 		return nil, err
 	}
 	stopTimer := time.AfterFunc(limits.Wall-time.Since(begin), func() { p.stop(causeTimeout) })
 	stopContext := context.AfterFunc(ctx, func() { p.stop(causeContext) })
-	release := func() {
+	p.release = func() {
 		stopTimer.Stop()
 		stopContext()
 	}
-
 	first, err := p.ask(request)
+	if _, ok := first.(proto.Started); ok {
+		return &Process{p}, nil
+	}
+	p.finish.Do(func() { p.end(nil) })
 	if failure, ok := first.(proto.Failure); ok {
-		p.finish(nil, release)
 		return nil, explain(failure, request, &c)
 	}
-	if err != nil {
-		first = nil
+	if p.err == nil && p.stopped != causeNone { // the wall time was over before the start
+		return &Process{p}, nil
 	}
-	if _, ok := first.(proto.Started); !ok {
-		p.finish(nil, release)
-		if p.err == nil && p.stopped != causeNone { // the wall time was over before the start
-			return &Process{p}, nil
-		}
-		return nil, p.err
-	}
-	go func() {
-		frame, err := proto.Read(p.control)
-		if err != nil {
-			frame = nil
-		}
-		p.finish(frame, release)
-	}()
-	return &Process{p}, nil
+	return nil, errors.Join(p.err, err)
 }
 
 // launch starts the helper with its streams and begins to copy them.
@@ -228,15 +217,15 @@ func (p *process) shutdown() {
 	}
 }
 
-// finish waits for the end of the tree, frees everything and sets the result.
+// end waits for the end of the tree, frees everything and sets the result.
 // frame is the EXIT frame, or nil where none came.
-func (p *process) finish(frame any, release func()) {
+func (p *process) end(frame any) {
 	if frame == nil {
 		p.shutdown() // whatever the helper is, it is not to be waited for
 	}
 	err := p.cmd.Wait()
 	p.copying.Wait()
-	release()
+	p.release()
 	p.mu.Lock()
 	p.ended = true
 	if p.force != nil {
@@ -248,11 +237,16 @@ func (p *process) finish(frame any, release func()) {
 		p.stdin.Close()
 	}
 	p.conclude(frame, err)
-	close(p.done)
 }
 
 func (p *process) wait() (Result, error) {
-	<-p.done
+	p.finish.Do(func() {
+		frame, err := proto.Read(p.control)
+		if err != nil {
+			frame = nil
+		}
+		p.end(frame)
+	})
 	return p.result, p.err
 }
 

@@ -85,7 +85,8 @@ func (l Limits) resources() []proto.Limit {
 		{Resource: unix.RLIMIT_NPROC, Value: uint64(l.Pids) + initTasks},
 		{Resource: unix.RLIMIT_NOFILE, Value: uint64(l.Files)},
 		{Resource: unix.RLIMIT_FSIZE, Value: uint64(l.Disk)},
-		{Resource: unix.RLIMIT_CORE, Value: 0},
+		// 1 also keeps a host's core handler, which is root's, from being started; 0 does not.
+		{Resource: unix.RLIMIT_CORE, Value: 1},
 		{Resource: unix.RLIMIT_MEMLOCK, Value: 64 << 10},
 		{Resource: unix.RLIMIT_MSGQUEUE, Value: 64 << 10},
 		{Resource: unix.RLIMIT_NICE, Value: 0},

@@ -10,8 +10,8 @@ import (
 
 func TestTerminalRequests(t *testing.T) {
 	attempt(t, []attack{
-		{79, "tiocsti", "EPERM", nowhere, ""}, // a control would need sysctl dev.tty.legacy_tiocsti
-		{79, "tiocsti-high", "EPERM", nowhere, ""},
+		{79, "tiocsti", "EPERM", onHost, "ok|EIO"}, // EIO without sysctl dev.tty.legacy_tiocsti
+		{79, "tiocsti-high", "EPERM", onHost, "ok|EIO"},
 		{80, "tioclinux", "EPERM", onHost, "ENOTTY"},
 		{80, "tiocsetd", "EPERM", onHost, "ok"},
 	})

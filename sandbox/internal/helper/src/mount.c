@@ -16,16 +16,24 @@
 
 int mount_tree(int dirfd, const char *source, uint32_t flags)
 {
-	// Mounts below must come along: in a less privileged namespace they are locked to it.
-	int tree = sys_open_tree(dirfd, source, OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE);
-	if (tree < 0)
+	// The Go process has resolved the path: a link that is there now was put there since.
+	int at = sys_openat2(dirfd, source, O_PATH | O_CLOEXEC, RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+	if (at < 0)
 		return -1;
+	// Mounts below must come along: in a less privileged namespace they are locked to it.
+	int tree = sys_open_tree(at, "", OPEN_TREE_CLONE | O_CLOEXEC | AT_RECURSIVE | AT_EMPTY_PATH);
+	int err = errno;
+	close(at);
+	if (tree < 0) {
+		errno = err;
+		return -1;
+	}
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_NOSUID, .propagation = MS_PRIVATE};
 	attr.attr_set |= flags & BIND_DEVICE ? MOUNT_ATTR_NOEXEC : MOUNT_ATTR_NODEV;
 	if (flags & BIND_READONLY)
 		attr.attr_set |= MOUNT_ATTR_RDONLY;
 	if (sys_mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr) < 0) {
-		int err = errno;
+		err = errno;
 		close(tree);
 		errno = err;
 		return -1;

@@ -6,6 +6,11 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+static bool may_be_missing(const struct op *o)
+{
+	return o->flags & BIND_OPTIONAL && (errno == ENOENT || errno == ELOOP);
+}
+
 // A root caller can name places that its unprivileged self cannot reach, so its
 // binds are opened before the drop. System directories go the same way.
 void root_open_early(struct request *r)
@@ -18,7 +23,7 @@ void root_open_early(struct request *r)
 			continue;
 		o->tree = mount_tree(AT_FDCWD, o->source, o->flags);
 		// A root without CAP_SYS_ADMIN tries again from inside.
-		if (o->tree < 0 && errno != EPERM && !(o->flags & BIND_OPTIONAL && errno == ENOENT))
+		if (o->tree < 0 && errno != EPERM && !may_be_missing(o))
 			fail(STAGE_MOUNT, errno, o->path);
 	}
 }
@@ -62,12 +67,12 @@ static void bind_tree(int root, struct op *o)
 	if (tree < 0)
 		tree = mount_tree(o->flags & BIND_INSIDE ? root : AT_FDCWD, o->source, o->flags);
 	if (tree < 0) {
-		if (o->flags & BIND_OPTIONAL && errno == ENOENT)
+		if (may_be_missing(o))
 			return;
 		fail(STAGE_MOUNT, errno, o->path);
 	}
 	make_mount_point(root, o);
-	if (sys_move_mount(tree, root, o->path) < 0 && !(o->flags & BIND_OPTIONAL && errno == ENOENT))
+	if (sys_move_mount(tree, root, o->path) < 0 && !may_be_missing(o))
 		fail(STAGE_MOUNT, errno, o->path);
 	close(tree);
 }
