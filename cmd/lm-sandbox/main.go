@@ -58,8 +58,10 @@ func run(args []string, std stdio) int {
 
 // usageHint names the command that was probably meant, else the help of cmd.
 func usageHint(cmd *cobra.Command) string {
-	if near := cmd.SuggestionsFor(cmd.Flags().Arg(0)); len(near) > 0 {
-		return fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near[0])
+	if word := cmd.Flags().Arg(0); word != "" { // everything is near to nothing
+		if near := cmd.SuggestionsFor(word); len(near) > 0 {
+			return fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near[0])
+		}
 	}
 	return fmt.Sprintf("see '%s --help'", cmd.CommandPath())
 }
