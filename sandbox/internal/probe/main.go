@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command probe tries, harmlessly, what a sandbox must refuse. The tests of
 // package sandbox run it inside, where each attempt must fail, and outside, or
 // in a namespace of its own, where it must succeed: so that a probe that could

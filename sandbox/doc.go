@@ -1,0 +1,81 @@
+// Package sandbox runs bash, and other programs, that a model has written: in
+// Linux namespaces, without root and without a container engine.
+//
+//	r, err := sandbox.Run(ctx, sandbox.Config{Workspace: "/srv/job"}, "make test")
+//
+// The error says that the command could not be run. A command that fails, that
+// is killed or that exceeds a limit is a [Result]: its exit code, signal,
+// output and the limit it ran into.
+//
+// # What a command sees
+//
+// It is uid 1000, named user, on a host named sandbox. It has
+//   - /usr, /bin, /lib… of the host (or of [Config.Root]) and the few files of
+//     /etc that programs need, read-only;
+//   - a passwd, group, hosts file of its own; a /proc of its own, in which
+//     settings are read-only and what tells about the host is hidden; a /dev with
+//     null, zero, full, random, urandom, tty, pts, shm;
+//   - /tmp, /home/user, /dev/shm, on a tmpfs that dies with it;
+//   - /workspace, which is [Config.Workspace] or dies too: its working directory;
+//   - what [Config.Binds] adds;
+//   - a loopback interface and no other network;
+//   - clocks that start with it, no environment of the caller's, no open file
+//     but its three streams, no terminal.
+//
+// Everything else of the host is not there.
+//
+// # How it ends
+//
+// [Run] returns when the last process is gone. Whatever the command has put
+// into the background, in sessions of its own or deaf to signals, is killed
+// when the command itself ends, when a limit of [Limits] is reached, when the
+// context ends, and when the calling process dies, even by SIGKILL. There is no
+// grace: the kernel kills the pid namespace.
+//
+// # How it is made
+//
+// A static helper of 50 kB, embedded in this package and written in C, is
+// executed by plain os/exec from a sealed file in memory; the Go process itself
+// never forks, so that its size does not matter (a clone of a user namespace
+// from Go copies the page tables of a loaded model). The helper closes every
+// inherited file, drops root, makes eight namespaces, builds a root on tmpfs,
+// enters it and stays as pid 1. The command then starts with no capability in
+// any set, no_new_privs, rlimits and a system call filter.
+//
+// # Who it is on the host
+//
+// Never root and never nobody. For an unprivileged caller it is the caller;
+// its supplementary groups cannot be dropped. For a root caller it is the owner
+// of the workspace, or, where that is root, a uid of its own (1900000000), to
+// which the workspace is lent by an idmapped mount: files that the command makes
+// belong to the workspace's owner. Nothing is ever chowned or chmodded.
+// Set-user-id and set-group-id bits cannot be set.
+//
+// # What is not protected
+//
+//   - A bug of the kernel behind a call that is allowed is a way out. Namespaces
+//     are no virtual machine.
+//   - What the command writes to the workspace is the caller's to distrust:
+//     links that lead elsewhere on the host, hooks, Makefiles, files of any size
+//     and number (only the size of each is limited).
+//   - Limits are kept by rlimits and by pid 1, not by a control group. CPU time is
+//     counted for each process. Memory is sampled every 20 ms: between samples a
+//     tree can exceed it. There is no limit on disk bandwidth, and processor
+//     time is shared with the host as usual.
+//   - The host's kernel version, its amount of memory and load, and the names and
+//     versions of installed programs can be read.
+//   - Sockets and devices inside directories that the caller binds are reachable.
+//   - 32-bit programs are killed, debuggers (ptrace) do not work, nor do nested
+//     containers.
+//   - Output is bytes as the command wrote them, escape sequences included: do
+//     not print it to a terminal.
+//
+// # Hosts that refuse
+//
+// [Probe] says what a host allows. Where user namespaces are refused, [Run]
+// returns [ErrUserNamespace], whose Remedy names the setting. There is no
+// weaker mode to fall back to.
+//
+// Linux 5.15 or later on amd64 and arm64; elsewhere every function returns
+// [ErrUnsupported].
+package sandbox

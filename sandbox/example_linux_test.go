@@ -1,0 +1,74 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox"
+)
+
+func ExampleRun() {
+	r, err := sandbox.Run(context.Background(), sandbox.Config{}, "echo $((6*7)); whoami; cat /etc/shadow")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("exit code %d\n%s%s", r.ExitCode, r.Stdout, r.Stderr)
+	// Output:
+	// exit code 1
+	// 42
+	// user
+	// cat: /etc/shadow: No such file or directory
+}
+
+func ExampleRun_limits() {
+	c := sandbox.Config{Limits: sandbox.Limits{Wall: 200 * time.Millisecond}}
+	r, err := sandbox.Run(context.Background(), c, "sleep 1000")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(r.Limit, r.Signal, r.ExitCode)
+	// Output: timeout SIGKILL 137
+}
+
+func ExampleRun_workspace() {
+	dir, err := os.MkdirTemp("", "example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if _, err := sandbox.Run(context.Background(), sandbox.Config{Workspace: dir}, "echo hello > file"); err != nil {
+		log.Fatal(err)
+	}
+	b, err := os.ReadFile(dir + "/file")
+	fmt.Println(string(b), err)
+	// Output:
+	// hello
+	//  <nil>
+}
+
+func ExampleRun_errors() {
+	_, err := sandbox.Run(context.Background(), sandbox.Config{Dir: "elsewhere"}, "true")
+	var config *sandbox.ErrConfig
+	fmt.Println(errors.As(err, &config), err)
+	// Output: true sandbox: Dir: "elsewhere" is not absolute
+}
+
+func ExampleStart() {
+	c := sandbox.Config{Stdin: strings.NewReader("c\na\nb\n"), Stdout: os.Stdout}
+	p, err := sandbox.Start(context.Background(), c, "sort", "-r")
+	if err != nil {
+		log.Fatal(err)
+	}
+	r, err := p.Wait()
+	fmt.Println(r.ExitCode, err)
+	// Output:
+	// c
+	// b
+	// a
+	// 0 <nil>
+}
