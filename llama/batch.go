@@ -24,7 +24,7 @@ func NewBatch(capacity int) *Batch {
 //
 // # Errors
 //
-//   - [ErrInvalidBatch] when the batch is full or p or s is negative; [ErrInvalidToken]; [ErrClosed]
+//   - [ErrInvalidBatch] when the batch is full, or p or s cannot be; [ErrInvalidToken]; [ErrClosed]
 func (b *Batch) Add(t Token, p Pos, s SeqID, logits bool) (index int, err error) {
 	switch {
 	case b == nil || b.closed:
@@ -33,8 +33,8 @@ func (b *Batch) Add(t Token, p Pos, s SeqID, logits bool) (index int, err error)
 		return 0, errorf(ErrInvalidBatch, "the batch is full: its capacity is %d tokens", b.capacity)
 	case t < 0:
 		return 0, errorf(ErrInvalidToken, "token %d is negative", t)
-	case p < 0:
-		return 0, errorf(ErrInvalidBatch, "position %d is negative", p)
+	case p < 0 || p > maxPos:
+		return 0, errorf(ErrInvalidBatch, "position %d: want 0 to %d", p, maxPos)
 	case s < 0:
 		return 0, errorf(ErrInvalidBatch, "sequence %d is negative", s)
 	}

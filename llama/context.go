@@ -51,12 +51,12 @@ func NewContext(m *Model, p ContextParams) (*Context, error) {
 	if err != nil {
 		return nil, fromNative(err, ErrInvalidParam, "context")
 	}
+	// the next decode rotates the K cache by the shift: that aborts for BF16, and for a quantised one it follows a null
+	// pointer where the heads are no multiple of 64 wide (llama_kv_cache::build_rope_shift)
+	info.CanShift = info.CanShift && (p.TypeK == KVF16 || p.TypeK == KVF32)
 	m.contexts++
 	c := &Context{model: m, native: nc, info: info, params: p}
 	c.params.NOutputsMax = int(np.NOutputsMax)
-	if c.params.NOutputsMax == 0 {
-		c.params.NOutputsMax = int(info.NBatch)
-	}
 	c.memory.c = c
 	return c, nil
 }
@@ -88,8 +88,14 @@ func (p ContextParams) native(m *Model) (native.ContextParams, error) {
 	if np.NSeqMax > 256 {
 		return np, errorf(ErrInvalidParam, "NSeqMax = %d: llama.cpp has at most 256 sequences", np.NSeqMax)
 	}
-	if np.NOutputsMax != 0 && np.NOutputsMax < np.NSeqMax {
-		return np, errorf(ErrInvalidParam, "NOutputsMax = %d is below NSeqMax = %d", np.NOutputsMax, np.NSeqMax)
+	// llama.cpp makes room for one output per sequence, and aborts where it may not
+	batch := min(np.NBatch, np.NCtx)
+	if np.NOutputsMax == 0 || m.info.HasEncoder {
+		np.NOutputsMax = batch
+	}
+	if np.NOutputsMax < np.NSeqMax {
+		return np, errorf(ErrInvalidParam, "NSeqMax = %d needs NCtx, NBatch and NOutputsMax of as many; they are %d, %d and %d",
+			np.NSeqMax, np.NCtx, np.NBatch, np.NOutputsMax)
 	}
 	const mostThreads = 512 // GGML_MAX_N_THREADS
 	if p.NThreads < 0 || p.NThreads > mostThreads || p.NThreadsBatch < 0 || p.NThreadsBatch > mostThreads {

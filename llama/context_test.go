@@ -32,6 +32,8 @@ func TestNewContextRefusesParams(t *testing.T) {
 		"huge NCtx":             {NCtx: 1 << 40},
 		"negative NBatch":       {NBatch: -1},
 		"too many sequences":    {NSeqMax: 257},
+		"small context":         {NCtx: 4, NSeqMax: 8},
+		"small batch":           {NBatch: 4, NSeqMax: 8},
 		"few outputs":           {NSeqMax: 4, NOutputsMax: 3},
 		"threads":               {NThreads: 10_000},
 		"batch threads":         {NThreadsBatch: -1},
@@ -98,6 +100,24 @@ func TestDecodeRefusesBatches(t *testing.T) {
 	require.ErrorAs(t, err, &de)
 	require.Equal(t, -1, de.Code)
 	require.ErrorContains(t, err, "inconsistent", "llama.cpp's own words are kept")
+}
+
+// Only F16 and F32 K caches can be shifted: with others the next decode would crash.
+func TestShiftNeedsFloats(t *testing.T) {
+	m := wideModel(t)
+	for typ, can := range map[llama.KVType]bool{llama.KVF16: true, llama.KVF32: true, llama.KVBF16: false, llama.KVQ8_0: false, llama.KVQ4_0: false} {
+		c := newContext(t, m, llama.ContextParams{NCtx: 256, TypeK: typ})
+		require.NoError(t, c.Decode(batchOf(t, []llama.Token{1, 2, 3}, 0, 0)))
+		require.Equal(t, can, c.Memory().CanShift(), typ)
+		err := c.Memory().SeqAdd(0, 2, -1, 1)
+		if can {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, llama.ErrUnsupported)
+			require.ErrorIs(t, c.Memory().SeqDiv(0, -1, -1, 2), llama.ErrUnsupported)
+		}
+		require.NoError(t, c.Decode(batchOf(t, []llama.Token{4}, c.Memory().PosMax(0)+1, 0)))
+	}
 }
 
 func TestDecodeWithoutRoom(t *testing.T) {

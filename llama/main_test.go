@@ -106,6 +106,17 @@ func fixtureModel(t testing.TB) *llama.Model {
 	return m
 }
 
+// wideModel is the random-weight model with one head of 32, a quantised K cache's block.
+func wideModel(t testing.TB) *llama.Model {
+	t.Helper()
+	f := llamaFixture().with("llama.attention.head_count", uint32(1)).with("llama.attention.head_count_kv", uint32(1)).
+		with("llama.rope.dimension_count", uint32(fixtureEmbd))
+	m, err := llama.LoadModel(context.Background(), f.write(t), llama.ModelParams{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	return m
+}
+
 // newContext gives a context that is closed at the end of the test; one thread, since other work shares the machine.
 func newContext(t testing.TB, m *llama.Model, p llama.ContextParams) *llama.Context {
 	t.Helper()

@@ -85,12 +85,13 @@ func (m *Memory) SeqKeep(s SeqID) error {
 	return nil
 }
 
-// SeqAdd adds delta to the positions [p0, p1) of a sequence (llama_memory_seq_add).
+// SeqAdd adds delta to the positions [p0, p1) of a sequence (llama_memory_seq_add). Cells that other sequences share by SeqCopy
+// move for them too; what would get a negative position is forgotten.
 //
 // # Errors
 //
 //   - [ErrUnsupported] where CanShift is false
-//   - [ErrInvalidParam] when a position would become negative; [ErrClosed]
+//   - [ErrInvalidParam], [ErrClosed]
 func (m *Memory) SeqAdd(s SeqID, p0, p1, delta Pos) error {
 	if err := m.lock(s); err != nil {
 		return err
@@ -98,6 +99,9 @@ func (m *Memory) SeqAdd(s SeqID, p0, p1, delta Pos) error {
 	defer m.c.mu.Unlock()
 	if err := m.canShift(); err != nil {
 		return err
+	}
+	if delta < -maxPos || delta > maxPos {
+		return errorf(ErrInvalidParam, "SeqAdd of %d", delta)
 	}
 	m.c.native.MemorySeqAdd(int32(s), int32(p0), int32(p1), int32(delta))
 	return nil
@@ -117,7 +121,7 @@ func (m *Memory) SeqDiv(s SeqID, p0, p1 Pos, d int) error {
 	if err := m.canShift(); err != nil {
 		return err
 	}
-	if d < 1 || d > 1<<30 {
+	if d < 1 || d > maxPos {
 		return errorf(ErrInvalidParam, "SeqDiv by %d", d)
 	}
 	m.c.native.MemorySeqDiv(int32(s), int32(p0), int32(p1), int32(d))
@@ -145,7 +149,8 @@ func (m *Memory) pos(s SeqID) (lo, hi Pos) {
 	return Pos(l), Pos(h)
 }
 
-// CanShift says whether SeqAdd and SeqDiv work (llama_memory_can_shift).
+// CanShift says whether SeqAdd and SeqDiv work: the model's memory must allow it (llama_memory_can_shift), and TypeK must be KVF16
+// or KVF32.
 func (m *Memory) CanShift() bool { return m.c.info.CanShift }
 
 func (m *Memory) canShift() error {

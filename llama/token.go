@@ -9,5 +9,8 @@ const NullToken Token = -1
 // Pos is a position within a sequence (llama_pos).
 type Pos int32
 
+// maxPos keeps llama.cpp's sums of positions within 32 bits.
+const maxPos = 1 << 30
+
 // SeqID names a sequence of a context, from 0 to NSeqMax-1 (llama_seq_id).
 type SeqID int32

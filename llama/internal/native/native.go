@@ -11,8 +11,11 @@ package native
 import "C"
 
 import (
+	"fmt"
 	"sync"
 	"unsafe"
+
+	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
 )
 
 // Supported says whether this build contains llama.cpp.
@@ -20,7 +23,15 @@ const Supported = true
 
 var initOnce = sync.OnceValue(func() error {
 	var cerr *C.char
-	return toError(C.lm_init(&cerr), cerr)
+	if err := toError(C.lm_init(&cerr), cerr); err != nil {
+		return err
+	}
+	version, tree := Version(), C.GoString(C.lm_tree_c_str())
+	if version != llamacpp.Version || tree != llamacpp.Tree {
+		return &Error{Code: CodeError, Text: fmt.Sprintf("linked is llama.cpp %s of tree %s, this package is for %s of %s: run cmd/llamacpp install again",
+			version, tree, llamacpp.Version, llamacpp.Tree)}
+	}
+	return nil
 })
 
 // Init prepares llama.cpp once per process.

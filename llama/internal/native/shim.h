@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#ifndef LM_NATIVE_KEY
+#if !defined(LM_NATIVE_KEY) || !defined(LM_NATIVE_TREE)
 #error "llama.cpp is not built: run 'make native' in a clone, or 'go run github.com/lm-sandbox/lm-sandbox/cmd/llamacpp@VERSION install' in your module"
 #endif
 
@@ -38,7 +38,8 @@ struct llama_model;
 
 void         lm_free(void * p);
 int32_t      lm_init(char ** err);
-const char * lm_version_c_str(void);
+const char * lm_version_c_str(void); // of the linked library
+const char * lm_tree_c_str(void);    // git tree that the headers and the library were made of
 const char * lm_system_info_c_str(void);
 // Physical (performance) cores, as llama.cpp's tools choose their thread count.
 int32_t      lm_n_threads_default(void);

@@ -113,7 +113,11 @@ int32_t lm_init(char ** err) {
     });
 }
 
+#define LM_STRING_(a) #a
+#define LM_STRING(a) LM_STRING_(a)
+
 const char * lm_version_c_str(void) { return llama_version(); }
+const char * lm_tree_c_str(void) { return LM_STRING(LM_NATIVE_TREE); }
 const char * lm_system_info_c_str(void) { return llama_print_system_info(); }
 
 int32_t lm_n_threads_default(void) {
