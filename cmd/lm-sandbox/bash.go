@@ -29,8 +29,10 @@ everything that it started is dead and everything that it wrote is gone, except
 in the directory of --workspace.
 
 stdin, stdout, stderr and the exit code are the command's: 128+n where signal n
-ended it, 125 where the sandbox could not run it. A limit that ended it is named
-on stderr. Sizes are bytes, or numbers with K, M, G or T, of 1024.
+ended it. A limit that ended it is named on stderr. The exit code is 125 where the
+sandbox could not run it and 2 where the flags are wrong; a command may give these
+too, and --json tells them apart: for a command that was run there is an object.
+Sizes are bytes, or numbers with K, M, G or T, of 1024.
 
 With --json stdout gets one object at the end, or nothing where the command could
 not be run or was interrupted: exit_code, signal (its name or ""), stdout, stderr, stdout_truncated,

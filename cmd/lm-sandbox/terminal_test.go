@@ -53,3 +53,27 @@ func TestRunAsksForPromptOnTerminal(t *testing.T) {
 		t.Errorf("exit code %d: %s", cmd.ProcessState.ExitCode(), &shown)
 	}
 }
+
+// Ctrl-C reaches every process of the terminal's foreground group at once.
+func TestBashInterruptedOnTerminal(t *testing.T) {
+	c := &cli{t: t, cmd: exec.Command("lm-sandbox", "bash", "-c", "sleep 300 & echo ready; wait")}
+	terminal, err := pty.Start(c.cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = terminal.Close() }()
+	c.stdout = terminal
+	c.read("ready\r\n")
+	started := c.awaitDescendant("sleep")
+	if _, err := terminal.WriteString("\x03"); err != nil {
+		t.Fatal(err)
+	}
+	var shown bytes.Buffer
+	if _, err := io.Copy(&shown, terminal); err != nil && !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	if code := c.wait(); code != 130 || shown.String() != "^C" {
+		t.Errorf("exit code %d, want 130; it printed %q", code, &shown)
+	}
+	wantDead(t, started)
+}
