@@ -44,23 +44,28 @@ func (c *chatRenderer) add(d *ChatDelta, text string, _ []llama.Token) bool {
 
 // end parses the whole text as a finished message. Text that is none, because
 // it was cut or because the model does not keep to its own format, is not lost:
-// what can be read is sent, and where that is nothing, the text as it is.
+// what can be read of it is sent, and where it was not cut and nothing can be
+// read, the text as it is.
 func (c *chatRenderer) end(d *ChatDelta, r *Result) {
-	m, err := c.parser.Parse(c.text.String(), false)
-	whole := err == nil && r.FinishReason == FinishStop
-	if !whole {
-		m, err = c.parser.Parse(c.text.String(), true)
+	d.Result = r
+	text := c.text.String()
+	if r.FinishReason == FinishStop {
+		if m, err := c.parser.Parse(text, false); err == nil {
+			c.send(d, m)
+			if len(c.sent.ToolCalls) > 0 {
+				r.FinishReason = FinishToolCalls
+			}
+			return
+		}
 	}
+	m, err := c.parser.Parse(text, true)
 	if err == nil {
 		c.send(d, m)
 	}
-	if c.sent.Content == "" && c.sent.ReasoningContent == "" && len(c.sent.ToolCalls) == 0 && !whole {
-		d.Content += c.text.String()
+	nothing := c.sent.Content == "" && c.sent.ReasoningContent == "" && len(c.sent.ToolCalls) == 0
+	if nothing && (err != nil || r.FinishReason == FinishStop) {
+		d.Content += text
 	}
-	if whole && len(c.sent.ToolCalls) > 0 {
-		r.FinishReason = FinishToolCalls
-	}
-	d.Result = r
 }
 
 func (c *chatRenderer) Close() error { return c.parser.Close() }

@@ -61,6 +61,8 @@ func TestChatRenderer(t *testing.T) {
 			llama.ChatMessage{ToolCalls: []llama.ToolCall{{Name: "add", Arguments: `{}`}}}, FinishToolCalls},
 		{"response in text", `{"response": "Hällo \"😀\"."}`, true, FinishStop, llama.ChatMessage{Content: `Hällo "😀".`}, FinishStop},
 		{"response in text, cut", `{"response": "Hällo \u00`, true, FinishLength, llama.ChatMessage{Content: "Hällo "}, FinishLength},
+		{"in text, cut before anything is said", `{"tool_c`, true, FinishLength, llama.ChatMessage{}, FinishLength},
+		{"in text, ended in the middle", `{"tool_c`, true, FinishStop, llama.ChatMessage{Content: `{"tool_c`}, FinishStop},
 		{"in text, but no JSON", "Hello", true, FinishStop, llama.ChatMessage{Content: "Hello"}, FinishStop},
 		{"no tool call after all", "Just text", true, FinishStop, llama.ChatMessage{Content: "Just text"}, FinishStop},
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -106,10 +107,8 @@ func (l *loop) run() {
 			l.wake.Wait()
 		}
 		if l.closing {
-			for _, queue := range [][]*sequence{l.sched.running, l.sched.queue} {
-				for _, seq := range append([]*sequence(nil), queue...) {
-					l.end(seq, "", ErrClosed)
-				}
+			for _, seq := range slices.Concat(l.sched.running, l.sched.queue) {
+				l.end(seq, "", ErrClosed)
 			}
 			return
 		}
@@ -187,18 +186,20 @@ func (l *loop) advance(f *feed, now time.Time) {
 // trusted any more and end with the error; the others go on, recomputed where
 // the memory does not hold what they think it holds.
 func (l *loop) stepFailed(err error) {
-	if errors.Is(err, llama.ErrNoKVSlot) && len(l.sched.running) > 1 {
+	swept := l.sweep()
+	if errors.Is(err, llama.ErrNoKVSlot) && (swept || len(l.sched.running) > 1) {
 		// Nothing was computed. The reservations exclude this for a plain
 		// cache; one with rules of its own gets the same remedy.
-		l.sched.shrink()
+		if !swept {
+			l.sched.shrink()
+		}
 		return
 	}
-	if l.live > 0 && !l.closing {
-		l.log.Error("engine: a step failed", "error", err, "sequences", len(l.feeds))
-		for _, f := range l.feeds {
-			if f.seq.wish == "" {
-				l.end(f.seq, "", err)
-			}
+	for _, f := range l.feeds {
+		// Nobody is left here after an abort, unless by Close.
+		if f.seq.state == running && !l.closing {
+			l.log.Error("engine: a step failed", "error", err, "sequence", f.seq.id)
+			l.end(f.seq, "", err)
 		}
 	}
 	for _, seq := range l.sched.running {
@@ -209,13 +210,15 @@ func (l *loop) stepFailed(err error) {
 	}
 }
 
-// sweep ends the sequences that were asked to.
-func (l *loop) sweep() {
+// sweep ends the sequences that were asked to, if any.
+func (l *loop) sweep() (swept bool) {
 	for i := len(l.sched.running) - 1; i >= 0; i-- {
 		if seq := l.sched.running[i]; seq.wish != "" {
 			l.end(seq, seq.wish, nil)
+			swept = true
 		}
 	}
+	return swept
 }
 
 // end retires a sequence: afterwards the loop does not touch it any more.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"testing"
 
@@ -187,6 +188,34 @@ func TestLoopSurvivesFailedSteps(t *testing.T) {
 		l.submit(big)
 		<-big.retired
 		require.ErrorIs(t, big.err, llama.ErrNoKVSlot, "alone, there is nobody to wait for")
+	})
+	t.Run("no cells, and the youngest was cancelled meanwhile", func(t *testing.T) {
+		d := newFakeDecoder(t, 100)
+		var l *loop
+		a, b := newTestSequence([]llama.Token{1, 2}, 10), newTestSequence([]llama.Token{1, 2}, 10)
+		failed := false
+		d.fail = func(int) error {
+			l.mu.Lock()
+			both := len(l.sched.running) == 2
+			l.mu.Unlock()
+			if failed || !both {
+				return nil
+			}
+			failed = true
+			l.finish(b, FinishCancelled)
+			return &llama.DecodeError{Code: 1}
+		}
+		l = newLoop(d, newScheduler(d.cells, 8, 2, d.remove), func(llama.Token) bool { return false }, slog.New(slog.DiscardHandler))
+		l.submit(a)
+		l.submit(b)
+		go l.run()
+		t.Cleanup(l.close)
+		<-b.retired
+		<-a.retired
+		require.NoError(t, errors.Join(a.err, b.err))
+		require.Equal(t, FinishCancelled, b.reason)
+		require.Len(t, outputOf(a), 8)
+		require.True(t, failed)
 	})
 	t.Run("one row fails alone", func(t *testing.T) {
 		rowErr := errors.New("grammar")

@@ -56,16 +56,17 @@ func newScheduler(cells, batch, sequences int, remove func(llama.SeqID)) *schedu
 
 func (s *scheduler) idle() bool { return len(s.queue)+len(s.running) == 0 }
 
-// plan admits waiting sequences in the order of their arrival and returns the
-// next step: first one token of each sequence that generates, then pieces of
-// prompts, oldest first. It appends to feeds.
+// plan sees that every running sequence has the cells it needs, admits waiting
+// ones in the order of their arrival, and returns the next step: first one token
+// of each sequence that generates, then pieces of prompts, oldest first. It
+// appends to feeds.
 func (s *scheduler) plan(feeds []feed) []feed {
-	s.admit()
 	for i := 0; i < len(s.running); i++ {
 		if seq := s.running[i]; len(seq.tokens) > seq.cells && !s.grow(seq) {
 			break // seq was the youngest and is preempted
 		}
 	}
+	s.admit()
 	room := s.batch
 	for _, seq := range s.running {
 		if seq.pending() == 1 {
