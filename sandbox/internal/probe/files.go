@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,8 @@ func init() {
 }
 
 const setIDMode = 0o4755
+
+func pointer(p *byte) uintptr { return uintptr(unsafe.Pointer(p)) }
 
 // setID tries every call that can give a file the set-user-id bit: args are
 // the form and the file.

@@ -1,12 +1,6 @@
 package main
 
-import (
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
-
-func pointer(p *byte) uintptr { return uintptr(unsafe.Pointer(p)) }
+import "golang.org/x/sys/unix"
 
 // setIDLegacy are the forms that only older architectures have.
 func setIDLegacy(form string, path *byte) error {

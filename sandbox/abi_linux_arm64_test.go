@@ -1,4 +1,0 @@
-package sandbox
-
-// A 64-bit process has no other ABI's entry here.
-var foreignABI []attack

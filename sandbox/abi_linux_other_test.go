@@ -1,0 +1,6 @@
+//go:build linux && !amd64
+
+package sandbox
+
+// A process has no other ABI's entry here.
+var foreignABI []attack
