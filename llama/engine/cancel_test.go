@@ -46,12 +46,12 @@ func TestCancelByContext(t *testing.T) {
 	t.Run("deadline", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
-		_, err := collect(t, e, ctx, endless())
+		_, err := collect(t, ctx, e, endless())
 		require.Equal(t, context.DeadlineExceeded, err)
 		requireIdle(t, e)
 	})
 	t.Run("before the start", func(t *testing.T) {
-		_, err := collect(t, e, ctx, endless())
+		_, err := collect(t, ctx, e, endless())
 		require.Equal(t, context.Canceled, err)
 		_, err = e.CountTokens(ctx, engine.ChatRequest{Messages: user("hi")})
 		require.Equal(t, context.Canceled, err)
@@ -63,7 +63,7 @@ func TestCancelByContext(t *testing.T) {
 		word := generate(t, e, engine.Request{Prompt: france, MaxTokens: 1, Sampling: greedy()}).tokens[0]
 		before := e.Stats()
 		time.AfterFunc(20*time.Millisecond, cancel)
-		a, err := collect(t, e, ctx, engine.Request{Tokens: slices.Repeat([]llama.Token{word}, 1000)})
+		a, err := collect(t, ctx, e, engine.Request{Tokens: slices.Repeat([]llama.Token{word}, 1000)})
 		require.Equal(t, context.Canceled, err)
 		require.Zero(t, a.result.Usage.Output)
 		require.Less(t, e.Stats().PromptTokens-before.PromptTokens, uint64(1000))
@@ -113,7 +113,7 @@ func TestNeighboursSurviveACancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var wg sync.WaitGroup
-	wg.Go(func() { _, _ = collect(t, e, ctx, endless()) })
+	wg.Go(func() { _, _ = collect(t, ctx, e, endless()) })
 	n := 0
 	for d, err := range e.Generate(context.Background(), engine.Request{Prompt: france, MaxTokens: 16, Sampling: greedy(), IgnoreEOS: true}) {
 		require.NoError(t, err)
@@ -182,9 +182,9 @@ func TestQueueFull(t *testing.T) {
 	})
 	<-started
 	var queued error
-	wg.Go(func() { _, queued = collect(t, e, ctx, endless()) })
+	wg.Go(func() { _, queued = collect(t, ctx, e, endless()) })
 	require.Eventually(t, func() bool { return e.Stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
-	_, err := collect(t, e, context.Background(), endless())
+	_, err := collect(t, context.Background(), e, endless())
 	require.ErrorIs(t, err, engine.ErrBusy)
 	require.Equal(t, uint64(1), e.Stats().Rejected)
 	cancel()
@@ -221,7 +221,7 @@ func TestClose(t *testing.T) {
 	for i, err := range errs {
 		require.ErrorIs(t, err, engine.ErrClosed, "request %d", i)
 	}
-	_, err = collect(t, e, context.Background(), endless())
+	_, err = collect(t, context.Background(), e, endless())
 	require.ErrorIs(t, err, engine.ErrClosed)
 	_, err = e.CountTokens(context.Background(), engine.ChatRequest{Messages: user("hi")})
 	require.ErrorIs(t, err, engine.ErrClosed)
@@ -268,7 +268,7 @@ func TestInvalidRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := collect(t, e, context.Background(), tt.r)
+			_, err := collect(t, context.Background(), e, tt.r)
 			if tt.is != nil {
 				require.ErrorIs(t, err, tt.is)
 			} else {

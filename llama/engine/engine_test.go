@@ -55,7 +55,7 @@ type answer struct {
 }
 
 // collect runs a request to its end and checks what holds for every one.
-func collect(t testing.TB, e *engine.Engine, ctx context.Context, r engine.Request) (answer, error) {
+func collect(t testing.TB, ctx context.Context, e *engine.Engine, r engine.Request) (answer, error) {
 	t.Helper()
 	var a answer
 	for d, err := range e.Generate(ctx, r) {
@@ -78,7 +78,7 @@ func collect(t testing.TB, e *engine.Engine, ctx context.Context, r engine.Reque
 
 func generate(t testing.TB, e *engine.Engine, r engine.Request) answer {
 	t.Helper()
-	a, err := collect(t, e, context.Background(), r)
+	a, err := collect(t, context.Background(), e, r)
 	require.NoError(t, err)
 	return a
 }
@@ -174,7 +174,7 @@ func TestGenerateManyAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
-			answers[i], _ = collect(t, e, context.Background(), engine.Request{Prompt: france, MaxTokens: each, Sampling: greedy(), IgnoreEOS: true})
+			answers[i], _ = collect(t, context.Background(), e, engine.Request{Prompt: france, MaxTokens: each, Sampling: greedy(), IgnoreEOS: true})
 		})
 	}
 	wg.Wait()
@@ -195,21 +195,21 @@ func TestGenerateManyAtOnce(t *testing.T) {
 
 func TestContextLimits(t *testing.T) {
 	e := newEngine(t, engine.Params{NCtx: 256, MaxSequences: 1})
-	max := e.Stats().Cells
+	cells := e.Stats().Cells
 	word := generate(t, e, engine.Request{Prompt: france, MaxTokens: 1, Sampling: greedy()}).tokens[0]
 	prompt := func(n int) []llama.Token { return slices.Repeat([]llama.Token{word}, n) }
 	steps := e.Stats().Steps
-	_, err := collect(t, e, context.Background(), engine.Request{Tokens: prompt(max + 1)})
+	_, err := collect(t, context.Background(), e, engine.Request{Tokens: prompt(cells + 1)})
 	var full *llama.ErrContextFull
 	require.ErrorAs(t, err, &full)
-	require.Equal(t, llama.ErrContextFull{Have: max + 1, Max: max}, *full)
+	require.Equal(t, llama.ErrContextFull{Have: cells + 1, Max: cells}, *full)
 	require.Equal(t, steps, e.Stats().Steps, "nothing is computed")
 
-	a := generate(t, e, engine.Request{Tokens: prompt(max), Sampling: greedy(), IgnoreEOS: true})
+	a := generate(t, e, engine.Request{Tokens: prompt(cells), Sampling: greedy(), IgnoreEOS: true})
 	require.Equal(t, engine.FinishContext, a.result.FinishReason)
 	require.Len(t, a.tokens, 1)
 
-	a = generate(t, e, engine.Request{Tokens: prompt(max - 5), Sampling: greedy(), IgnoreEOS: true, MaxTokens: 50})
+	a = generate(t, e, engine.Request{Tokens: prompt(cells - 5), Sampling: greedy(), IgnoreEOS: true, MaxTokens: 50})
 	require.Equal(t, engine.FinishContext, a.result.FinishReason)
 	require.Len(t, a.tokens, 6)
 	requireIdle(t, e)
@@ -221,7 +221,7 @@ func TestCellsAreShared(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			a, err := collect(t, e, context.Background(), engine.Request{Prompt: france, MaxTokens: 100, Sampling: greedy(), IgnoreEOS: true})
+			a, err := collect(t, context.Background(), e, engine.Request{Prompt: france, MaxTokens: 100, Sampling: greedy(), IgnoreEOS: true})
 			if err != nil || len(a.tokens) != 100 {
 				t.Errorf("%d tokens, error %v", len(a.tokens), err)
 			}

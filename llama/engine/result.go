@@ -9,6 +9,7 @@ import (
 // FinishReason says why a request ended.
 type FinishReason string
 
+// Why a request ended.
 const (
 	FinishStop      FinishReason = "stop"       // an end-of-generation token or a stop string
 	FinishLength    FinishReason = "length"     // MaxTokens

@@ -27,7 +27,7 @@ func TestStress(t *testing.T) {
 			req := engine.Request{Prompt: france, MaxTokens: 1 + r.IntN(12), IgnoreEOS: true, Sampling: greedy()}
 			switch i % 4 {
 			case 0: // runs to its end
-				a, err := collect(t, e, ctx, req)
+				a, err := collect(t, ctx, e, req)
 				if err != nil || a.result.FinishReason != engine.FinishLength || len(a.tokens) != req.MaxTokens {
 					t.Errorf("request %d: %d tokens of %d, error %v", i, len(a.tokens), req.MaxTokens, err)
 				}
@@ -41,14 +41,14 @@ func TestStress(t *testing.T) {
 			case 2: // its context ends at any time
 				time.AfterFunc(time.Duration(r.IntN(300))*time.Millisecond, cancel)
 				req.MaxTokens = 0
-				a, err := collect(t, e, ctx, req)
+				a, err := collect(t, ctx, e, req)
 				if full := err == nil && a.result.FinishReason == engine.FinishContext; !full && !errors.Is(err, context.Canceled) {
 					t.Errorf("request %d: error %v", i, err)
 				}
 			case 3: // a stop string
 				req.Stop = []string{"a", "e"}
 				req.MaxTokens = 0
-				a, err := collect(t, e, ctx, req)
+				a, err := collect(t, ctx, e, req)
 				if err != nil || a.result.FinishReason != engine.FinishStop {
 					t.Errorf("request %d: %q, error %v", i, a.text, err)
 				}
