@@ -23,9 +23,6 @@ type ChatTemplate struct {
 	closed bool
 }
 
-// maxTemplate is the size of the largest template that is compiled.
-const maxTemplate = 128 << 10
-
 // NewChatTemplate compiles the model's own template, or override where it is not empty. A template is a program: it can run
 // for ever, so take an override only from who may also choose the model.
 //

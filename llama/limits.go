@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// maxNesting is the deepest nesting of brackets in grammars, templates and JSON: llama.cpp recurses once per level.
+// maxNesting is the deepest nesting of brackets in grammars, templates and JSON, and of blocks in templates: llama.cpp recurses once per level.
 const maxNesting = 100
 
 // checkJSON refuses what is not one JSON value, or nested too deeply.
@@ -49,12 +49,4 @@ func scanJSON(raw []byte) (cubes int, err error) {
 		return 0, fmt.Errorf("not valid JSON")
 	}
 	return cubes, nil
-}
-
-// checkTemplate refuses chat templates that would overflow the stack of llama.cpp's jinja parser.
-func checkTemplate(source string) error {
-	if len(source) > maxTemplate {
-		return errorf(ErrChatTemplate, "the chat template has %d bytes, at most %d are allowed", len(source), maxTemplate)
-	}
-	return nil
 }

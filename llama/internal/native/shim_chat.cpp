@@ -20,7 +20,11 @@ int32_t lm_chat_new(const llama_model * m, const char * tmpl, size_t n, lm_chat 
         auto c               = std::make_unique<lm_chat>();
         c->tmpls             = common_chat_templates_init(m, std::string(tmpl, n));
         c->explicit_template = common_chat_templates_was_explicit(c->tmpls.get());
-        c->thinking          = common_chat_templates_support_enable_thinking(c->tmpls.get());
+        try { // renders an example, which a template may refuse
+            c->thinking = common_chat_templates_support_enable_thinking(c->tmpls.get());
+        } catch (const std::exception &) {
+            c->thinking = false;
+        }
         *out                 = c.release();
         return LM_OK;
     });
