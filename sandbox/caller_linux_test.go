@@ -90,6 +90,42 @@ func TestUserNamespacesRefused(t *testing.T) { // 108
 	})
 }
 
+func init() {
+	// In a mount namespace of its own, with a workspace of root on a filesystem without idmapped mounts.
+	roles["ramfs"] = func() {
+		dir := os.Getenv("LM_SANDBOX_TEST_DIR")
+		err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		if err == nil {
+			err = unix.Mount("ramfs", dir, "ramfs", 0, "mode=0755")
+		}
+		if err != nil {
+			fmt.Println("mount:", err)
+			return
+		}
+		_, err = Run(context.Background(), Config{Workspace: dir}, "true")
+		var owner *ErrOwner
+		if !errors.As(err, &owner) || owner.Path != dir || owner.Remedy == "" {
+			fmt.Println("not refused:", err)
+		}
+		err = os.Chown(dir, ordinaryID, ordinaryID) // which needs no idmapped mount
+		if err == nil {
+			_, err = Run(context.Background(), Config{Workspace: dir}, "touch file")
+		}
+		if err != nil {
+			fmt.Println("of a user:", err)
+		}
+	}
+}
+
+func TestFilesystemWithoutIDMap(t *testing.T) { // 108
+	needRoot(t)
+	c := again("ramfs", "LM_SANDBOX_TEST_DIR="+t.TempDir())
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	out, err := c.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Empty(t, string(out))
+}
+
 func TestHelperPath(t *testing.T) {
 	dir := t.TempDir()
 	good, bad := filepath.Join(dir, "helper"), filepath.Join(dir, "other")

@@ -23,9 +23,9 @@ type Config struct {
 	// that is under way when the command ends.
 	Stdin io.Reader
 	// Stdout and Stderr get the output as it comes, whole, beside what Result
-	// keeps. A writer that blocks holds the command up, one that fails is given
-	// no more (ErrStream). Both may be the same writer only if it can be
-	// written from two goroutines.
+	// keeps. A writer that blocks holds the command up, and in the end Run; one
+	// that fails is given no more (ErrStream). Both may be the same writer only
+	// if it can be written from two goroutines.
 	Stdout, Stderr io.Writer
 	// Limits bounds what the command uses; zero fields have defaults.
 	Limits Limits

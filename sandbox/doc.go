@@ -62,8 +62,9 @@
 //     counted for each process. Memory is sampled every 20 ms: between samples a
 //     tree can exceed it. There is no limit on disk bandwidth, and processor
 //     time is shared with the host as usual.
-//   - The host's kernel version, its amount of memory and load, and the names and
-//     versions of installed programs can be read.
+//   - The host's kernel version, its amount of memory and load, the names and
+//     versions of installed programs, and where on the host the workspace and
+//     the binds are (/proc/self/mountinfo) can be read.
 //   - Sockets and devices inside directories that the caller binds are reachable.
 //   - 32-bit programs are killed, debuggers (ptrace) do not work, nor do nested
 //     containers.

@@ -18,15 +18,15 @@ import (
 
 func TestDaemonsEnd(t *testing.T) { // 69
 	for name, command := range map[string]string{
-		"setsid and nohup": "setsid nohup sleep %s >/dev/null 2>&1 & disown; sleep 0.2",
-		"double fork":      "(setsid bash -c '(sleep %s & ) &' &) ; sleep 0.2",
+		"setsid and nohup": "setsid nohup sleep %s >/dev/null 2>&1 & disown",
+		"double fork":      "(setsid bash -c '(sleep %s & ) &' &)",
 		"holds the output": "setsid sleep %s & disown",
-		"stopped":          "sleep %s & kill -STOP $!; disown",
-		"ignores signals":  "(trap '' TERM HUP INT; exec setsid sleep %s) & disown; sleep 0.2",
+		"stopped":          "sleep %s & until grep -qs sleep /proc/$!/comm; do :; done; kill -STOP $!; disown",
+		"ignores signals":  "(trap '' TERM HUP INT; exec setsid sleep %s) & disown",
 	} {
 		t.Run(name, func(t *testing.T) {
 			mark := marked(t, 300)
-			r := run(t, Config{}, fmt.Sprintf(command, mark))
+			r := run(t, Config{}, fmt.Sprintf(command, mark)+"\nuntil grep -qs sleep /proc/[0-9]*/comm; do :; done")
 			require.Equal(t, 0, r.ExitCode)
 			require.Empty(t, holders(t, mark), "Run returns when the last process is gone")
 		})
@@ -42,8 +42,9 @@ func TestGrandchildHoldsOutput(t *testing.T) { // 71
 }
 
 func TestOrphansAreReaped(t *testing.T) { // 72
-	r := run(t, Config{}, `for i in {1..300}; do (true &) ; done; sleep 0.2; grep -l '^State:.Z' /proc/[0-9]*/status | wc -l`)
-	require.Equal(t, "0\n", string(r.Stdout))
+	r := run(t, Config{}, `for i in {1..300}; do (true &) ; done
+		for i in {1..100}; do grep -qs '^State:.Z' /proc/[0-9]*/status || { echo none; break; }; sleep 0.05; done`)
+	require.Equal(t, "none\n", string(r.Stdout))
 }
 
 func init() {
@@ -127,11 +128,13 @@ func TestContext(t *testing.T) { // 105
 }
 
 func TestProcess(t *testing.T) { // 105
-	p, err := Start(background(t), Config{}, "bash", "-c", "trap 'echo got USR1; exit 9' USR1; echo ready; while :; do sleep 0.05; done")
+	ready := await("ready")
+	p, err := Start(background(t), Config{Stdout: ready}, "bash", "-c",
+		"trap 'echo got USR1; exit 9' USR1; echo ready; while :; do sleep 0.05; done")
 	require.NoError(t, err)
 	require.Error(t, p.Signal(0))
 	require.Error(t, p.Signal(65))
-	time.Sleep(200 * time.Millisecond) // until the trap is set; a signal before would end it as well
+	<-ready.found
 	require.NoError(t, p.Signal(int(syscall.SIGUSR1)))
 	r, err := p.Wait()
 	require.NoError(t, err)

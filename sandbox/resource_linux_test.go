@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,22 +68,40 @@ func countsOpenFiles() bool {
 	return err == nil && st.Size() > 0
 }
 
+// awaitWriter closes found once what it waits for has been written.
+type awaitWriter struct {
+	want  string
+	seen  []byte
+	once  sync.Once
+	found chan struct{}
+}
+
+func await(want string) *awaitWriter { return &awaitWriter{want: want, found: make(chan struct{})} }
+
+func (w *awaitWriter) Write(b []byte) (int, error) {
+	if w.seen = append(w.seen, b...); bytes.Contains(w.seen, []byte(w.want)) {
+		w.once.Do(func() { close(w.found) })
+	}
+	return len(b), nil
+}
+
 func TestForkBomb(t *testing.T) { // 50
-	p, err := Start(background(t), Config{Limits: Limits{Pids: 64}}, "bash", "-c", "bomb() { bomb | bomb & }; bomb; sleep 60")
+	full := await("Resource temporarily unavailable")
+	c := Config{Limits: Limits{Pids: 64}, Stderr: full}
+	p, err := Start(background(t), c, "bash", "-c", "bomb() { bomb | bomb & }; bomb; sleep 60")
 	require.NoError(t, err)
-	time.Sleep(500 * time.Millisecond) // let it grow: there is nothing to wait for
+	<-full.found
 	killed := time.Now()
 	p.Kill()
 	r, err := p.Wait()
 	require.NoError(t, err)
 	require.Less(t, time.Since(killed), deadline)
 	require.Equal(t, "SIGKILL", r.Signal)
-	require.Contains(t, string(r.Stderr), "Resource temporarily unavailable")
 }
 
 func TestOutput(t *testing.T) { // 56
 	const limit = 10_000
-	long := Config{Limits: Limits{Output: limit, Wall: time.Second}}
+	long := Config{Limits: Limits{Output: limit}}
 	t.Run("dropped", func(t *testing.T) {
 		r := run(t, long, "yes | head -c 10000000; echo $? ${PIPESTATUS[0]} >&2; exit 7")
 		require.Equal(t, 7, r.ExitCode, "the command did not notice")
@@ -93,7 +112,9 @@ func TestOutput(t *testing.T) { // 56
 		require.Equal(t, "0 141\n", string(r.Stderr))
 	})
 	t.Run("dropped until the timeout", func(t *testing.T) {
-		r := run(t, long, "yes >&2")
+		c := long
+		c.Limits.Wall = time.Second
+		r := run(t, c, "yes >&2")
 		require.Equal(t, LimitTimeout, r.Limit)
 		require.Len(t, r.Stderr, limit)
 		require.LessOrEqual(t, cap(r.Stderr), 4*limit+64<<10, "what is dropped is not held")
@@ -102,12 +123,12 @@ func TestOutput(t *testing.T) { // 56
 	})
 	t.Run("stopped", func(t *testing.T) {
 		c := long
-		c.StopAtOutput, c.Limits.Wall = true, time.Minute
+		c.StopAtOutput = true
 		r := run(t, c, "yes")
 		require.Equal(t, LimitOutput, r.Limit)
 		require.Equal(t, "SIGKILL", r.Signal)
 		require.Len(t, r.Stdout, limit)
-		require.Less(t, r.Duration, 30*time.Second)
+		require.Less(t, r.Duration, DefaultWall)
 	})
 	t.Run("exactly", func(t *testing.T) {
 		r := run(t, long, "yes | head -c 10000")

@@ -33,7 +33,7 @@ type Result struct {
 	StdoutTruncated, StderrTruncated bool
 	Limit                            LimitKind
 	Level                            Level
-	// Duration is from the call to the end of the last process of the tree.
+	// Duration is from the call of Run or Start to the end that Run or Wait saw.
 	Duration time.Duration
 	// CPU is the processor time of the processes that were waited for.
 	CPU time.Duration
