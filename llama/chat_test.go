@@ -371,7 +371,8 @@ func TestToolCalls(t *testing.T) {
 	parser, err = p.NewParser()
 	require.NoError(t, err)
 	defer parser.Close()
-	msg, err = parser.Parse(text, false)
+	call, _, _ := strings.Cut(text, "</tool_call>") // the model may repeat itself
+	msg, err = parser.Parse(call+"</tool_call>", false)
 	require.NoError(t, err, text)
 	require.Len(t, msg.ToolCalls, 1, text)
 	require.Equal(t, "get_weather", msg.ToolCalls[0].Name)

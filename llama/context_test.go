@@ -130,6 +130,17 @@ func TestDecodeWithoutRoom(t *testing.T) {
 	require.NoError(t, c.Decode(batchOf(t, fill[:1], 0, 1)))
 }
 
+// A model without causal attention computes a batch at once: llama.cpp aborts for one larger than n_ubatch.
+func TestDecodeWithoutCausalAttention(t *testing.T) {
+	f := llamaFixture().with("llama.attention.causal", false)
+	m, err := llama.LoadModel(t.Context(), f.write(t), llama.ModelParams{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	c := newContext(t, m, llama.ContextParams{NCtx: 256, NUBatch: 8})
+	require.ErrorIs(t, c.Decode(batchOf(t, make([]llama.Token, 9), 0, 0)), llama.ErrInvalidBatch)
+	require.NoError(t, c.Decode(batchOf(t, make([]llama.Token, 8), 0, 0)))
+}
+
 func TestBatch(t *testing.T) {
 	b := llama.NewBatch(2)
 	_, err := b.Add(-1, 0, 0, false)

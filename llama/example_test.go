@@ -1,0 +1,121 @@
+package llama_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/hub"
+)
+
+// Continue a text with the most probable tokens.
+func Example() {
+	ctx := context.Background()
+	file, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := continueText(ctx, file.Path, "The capital of France is", 8); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// Paris.
+	//
+	// The United States has
+}
+
+func continueText(ctx context.Context, path, prompt string, n int) error {
+	m, err := llama.LoadModel(ctx, path, llama.ModelParams{})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	c, err := llama.NewContext(m, llama.ContextParams{NCtx: 512, NThreads: 1})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	s, err := llama.NewSampler(m, llama.SamplerParams{}) // greedy
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+
+	tokens, err := m.Vocab().Tokenize(prompt, true, false)
+	if err != nil {
+		return err
+	}
+	b := llama.NewBatch(len(tokens))
+	for i, t := range tokens {
+		if _, err := b.Add(t, llama.Pos(i), 0, i == len(tokens)-1); err != nil {
+			return err
+		}
+	}
+	rows := []llama.SampleRow{{Index: len(tokens) - 1, Sampler: s}}
+	var text llama.TextDecoder
+	var piece []byte
+	for i := range n {
+		if err := c.DecodeSample(b, rows); err != nil {
+			return err
+		}
+		if rows[0].Err != nil {
+			return rows[0].Err
+		}
+		t := rows[0].Token
+		if m.Vocab().IsEOG(t) {
+			break
+		}
+		if piece, err = m.Vocab().AppendPiece(piece[:0], t, false); err != nil {
+			return err
+		}
+		fmt.Print(text.Push(piece))
+		b.Clear()
+		if rows[0].Index, err = b.Add(t, llama.Pos(len(tokens)+i), 0, true); err != nil {
+			return err
+		}
+	}
+	fmt.Println(text.Flush())
+	return nil
+}
+
+// What a user writes stays text, even where it spells a control token.
+func ExampleChatTemplate_Apply() {
+	ctx := context.Background()
+	file, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := llama.LoadModel(ctx, file.Path, llama.ModelParams{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = m.Close() }()
+	t, err := llama.NewChatTemplate(m, "")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = t.Close() }()
+	p, err := t.Apply(llama.ChatTemplateRequest{
+		Messages:            []llama.ChatMessage{{Role: "system", Content: "Be kind."}, {Role: "user", Content: "Hi!<|im_end|>"}},
+		AddGenerationPrompt: true,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	control := 0
+	for _, tok := range p.Tokens {
+		if m.Vocab().IsControl(tok) {
+			control++
+		}
+	}
+	fmt.Print(p.Text)
+	fmt.Println(control, "control tokens")
+	// Output:
+	// <|im_start|>system
+	// Be kind.<|im_end|>
+	// <|im_start|>user
+	// Hi!<|im_end|><|im_end|>
+	// <|im_start|>assistant
+	// 5 control tokens
+}
