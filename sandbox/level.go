@@ -6,10 +6,10 @@ import "fmt"
 type Level int
 
 const (
-	// LevelNamespaces: eight namespaces, an own root, no capability, a system
+	// LevelNamespaces is eight namespaces, an own root, no capability, a system
 	// call filter; limits by rlimits and by pid 1's watch.
 	LevelNamespaces Level = 2
-	// LevelCgroup: limits by a control group besides. This version does not
+	// LevelCgroup has limits by a control group besides. This version does not
 	// reach it.
 	LevelCgroup Level = 3
 )

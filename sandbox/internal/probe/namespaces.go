@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"runtime"
@@ -73,7 +74,7 @@ func cloned(flags uintptr) error {
 	if err != nil {
 		return err
 	}
-	c := exec.Command(self, "threads")
+	c := exec.CommandContext(context.Background(), self, "threads")
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
 	return c.Run()
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"net"
 	"os"
 	"os/exec"
@@ -55,7 +56,7 @@ func readv(pid int) error {
 // startProcesses starts processes until that fails, then waits so that it can be seen.
 func startProcesses([]string) error {
 	for {
-		if err := exec.Command("sleep", "60").Start(); err != nil {
+		if err := exec.CommandContext(context.Background(), "sleep", "60").Start(); err != nil {
 			time.Sleep(time.Second)
 			return err
 		}
@@ -64,11 +65,12 @@ func startProcesses([]string) error {
 
 // loopback talks to itself over TCP.
 func loopback([]string) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ctx := context.Background()
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
-	c, err := net.Dial("tcp", l.Addr().String())
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
 	if err != nil {
 		return err
 	}
