@@ -3,6 +3,8 @@ package main
 import (
 	"net/http"
 	"net/http/httptest"
+	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -123,5 +125,40 @@ func TestBashLeavesNothing(t *testing.T) {
 			}
 			wantDead(t, started)
 		})
+	}
+}
+
+// A service that is killed takes the commands that it runs with it.
+func TestKilledServeLeavesNothing(t *testing.T) {
+	c := &cli{t: t, cmd: exec.Command("lm-sandbox", "serve", "--addr", "127.0.0.1:0")}
+	stderr, err := c.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.kill)
+	c.stdout = stderr
+	c.read("listening on ")
+	url := strings.TrimSpace(c.read("\n"))
+
+	answered := make(chan error, 1)
+	go func() {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		resp, err := client.Post(url+"/run-bash/", "application/json", strings.NewReader(`{"cmd":"setsid sleep 300 & wait"}`))
+		if err == nil {
+			err = resp.Body.Close()
+		}
+		answered <- err
+	}()
+	started := c.awaitDescendant("sleep")
+	c.signal(syscall.SIGKILL)
+	if code := c.wait(); code != 137 {
+		t.Errorf("exit code %d, want 137", code)
+	}
+	wantDead(t, started)
+	if err := <-answered; err == nil {
+		t.Error("the request was answered")
 	}
 }

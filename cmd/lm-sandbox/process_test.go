@@ -40,12 +40,17 @@ func start(t *testing.T, args ...string) *cli {
 	_ = stdin.Close()
 	t.Cleanup(func() {
 		_ = ours.Close()
-		if c.cmd.ProcessState == nil {
-			_ = c.cmd.Process.Kill()
-			_ = c.cmd.Wait()
-		}
+		c.kill()
 	})
 	return c
+}
+
+// kill ends the CLI if it was not waited for.
+func (c *cli) kill() {
+	if c.cmd.ProcessState == nil {
+		_ = c.cmd.Process.Kill()
+		_ = c.cmd.Wait()
+	}
 }
 
 // read returns stdout up to and including the first until.
