@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -64,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	for name, compiler := range map[string]string{"CC": "gcc", "CXX": "g++"} {
 		t.Setenv(name, w.compiler(compiler))
 	}
-	t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "cache"))
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(dir, "mein größter cache")) // spaces, any script
 	t.Setenv("LLAMA_CPP_SRC", w.src)
 	t.Setenv("LLAMA_NATIVE", "")
 	t.Setenv("CUDA", "0")
@@ -239,17 +238,24 @@ func (w *world) clone(name string) {
 	w.t.Chdir(dir)
 }
 
-// program builds the Go program of the working directory and returns its output.
+// command runs in the working directory with the real compilers: with one that
+// is new to Go, Go's own cgo packages are compiled once more.
+func command(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	cmd.Env = append(os.Environ(), "CC=gcc", "CXX=g++")
+	out, err := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// program builds the clone's Go program and returns its output.
 func program(t *testing.T) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
-	defer cancel()
-	build := exec.CommandContext(ctx, "go", "build", "-o", "run-me", "./llama/program")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, string(out))
-	out, err = exec.CommandContext(ctx, "./run-me").CombinedOutput()
-	require.NoError(t, err, string(out))
-	return strings.TrimSpace(string(out))
+	out, err := command(t, "go", "build", "-o", "run-me", "./llama/program")
+	require.NoError(t, err, out)
+	out, err = command(t, "./run-me")
+	require.NoError(t, err, out)
+	return out
 }
 
 // onlyPrograms makes PATH hold nothing but the named programs.
