@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -146,6 +147,23 @@ func TestProcess(t *testing.T) { // 105
 	require.ErrorIs(t, p.Signal(9), os.ErrProcessDone)
 	p.Kill()
 	p.Kill()
+}
+
+// 66: sandboxes of one process know nothing of each other.
+func TestConcurrent(t *testing.T) {
+	var group sync.WaitGroup
+	for i := range 24 {
+		group.Go(func() {
+			for range 3 {
+				r, err := Run(t.Context(), Config{Stdin: strings.NewReader(fmt.Sprint(i))}, 
+					"read n; echo $n > /tmp/n; sleep 0.05; p=(/proc/[0-9]*); echo ${#p[@]}; cat /tmp/n; exit $n")
+				if err != nil || r.ExitCode != i || string(r.Stdout) != fmt.Sprintf("2\n%d\n", i) {
+					t.Errorf("%d: %v %d %q %q", i, err, r.ExitCode, r.Stdout, r.Stderr)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
 
 // 78: after many runs the host is as before.

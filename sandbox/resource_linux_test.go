@@ -35,6 +35,8 @@ func TestLimits(t *testing.T) {
 		{"memory", 51, Limits{Memory: 64 << 20}, "/opt/probe memory 100 20000", LimitMemory, "SIGKILL", 137, ""},
 		{"memory of many", 52, Limits{Memory: 64 << 20},
 			"for i in 1 2 3 4 5; do /opt/probe memory 20 20000 & done; wait", LimitMemory, "SIGKILL", 137, ""},
+		{"shared memory", 51, Limits{Memory: 64 << 20}, "/opt/probe shared-memory 100", LimitMemory, "SIGKILL", 137, ""},
+		{"file pages are none", 51, Limits{Memory: 16 << 20}, "cat $(ls /usr/lib/*/*.so* | head -n 400) | wc -c >/dev/null", LimitNone, "", 0, ""},
 		{"memory below", 51, Limits{Memory: 256 << 20}, "/opt/probe memory 100 100", LimitNone, "", 0, "100\nok\n"},
 		{"reservation", 51, Limits{Memory: 64 << 20}, "/opt/probe reserve 200", LimitNone, "", 0, "ENOMEM\n"},
 		{"processes", 50, Limits{Pids: 20}, "/opt/probe processes; exit 1", LimitPids, "", 1, "EAGAIN\n"},

@@ -27,6 +27,7 @@ func init() {
 	register("mknod-fifo", func(args []string) error { return unix.Mknod(args[0], unix.S_IFIFO|0o600, 0) })
 	register("setid", setID)
 	register("memory", useMemory)
+	register("shared-memory", useSharedMemory)
 	register("reserve", reserve)
 	register("files", openFiles)
 	register("setuid", func([]string) error { return unix.Setuid(0) })
@@ -96,6 +97,20 @@ func useMemory(args []string) error {
 	}
 	time.Sleep(time.Duration(hold) * time.Millisecond)
 	fmt.Println(len(kept))
+	return nil
+}
+
+// useSharedMemory does the same with memory that is a file of no name.
+func useSharedMemory(args []string) error {
+	mib, _ := strconv.Atoi(args[0])
+	m, err := unix.Mmap(-1, 0, mib<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
+	if err != nil {
+		return err
+	}
+	for i := 0; i < len(m); i += 4096 {
+		m[i] = 1
+	}
+	time.Sleep(time.Minute)
 	return nil
 }
 

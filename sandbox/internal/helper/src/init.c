@@ -108,8 +108,6 @@ void init_run(struct request *r, struct identity id)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "sandbox-init");
 	identity_map(r, id);
-	// First victims of the kernel when memory runs out: never the Go process.
-	write_once("/proc/self/oom_score_adj", "1000");
 	// The filter refuses nested user namespaces; where the kernel lets us, so does this.
 	write_once("/proc/sys/user/max_user_namespaces", "0");
 	if (sethostname(r->hostname, strlen(r->hostname)) < 0)

@@ -2,11 +2,22 @@
 #include "sys.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+
+// The first victims of the kernel when memory runs out, and never the Go
+// process. Written with the privilege of a root caller, the payload cannot undo it.
+static void volunteer(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0 && write(fd, "1000", 4) < 0)
+		fail(STAGE_LIMITS, errno, "oom_score_adj");
+	close(fd);
+}
 
 // Waits for init, and with it for the whole tree: the kernel ends a pid
 // namespace before its pid 1 can be reaped. A caller that goes away, or shuts
@@ -34,6 +45,7 @@ int main(void)
 	if (sys_close_range(CONTROL_FD + 1, 0) < 0)
 		fail(STAGE_REQUEST, errno, "close_range");
 	control_read_request(&r);
+	volunteer();
 	root_open_early(&r);
 	struct identity id = identity_choose(&r);
 	root_map_owners(&r, id);
