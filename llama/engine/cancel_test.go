@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -192,104 +191,4 @@ func TestQueueFull(t *testing.T) {
 	require.Equal(t, context.Canceled, queued)
 	requireIdle(t, e)
 	generate(t, e, engine.Request{Prompt: france, MaxTokens: 1})
-}
-
-func TestClose(t *testing.T) {
-	m, err := defaultModel()
-	require.NoError(t, err)
-	e, err := engine.New(m, engine.Params{NCtx: 512, MaxSequences: 2, NThreads: 1})
-	require.NoError(t, err)
-	var wg sync.WaitGroup
-	errs := make([]error, 4)
-	running := make(chan struct{}, 100)
-	for i := range errs {
-		wg.Go(func() {
-			for _, err := range e.Generate(context.Background(), endless()) {
-				errs[i] = err
-				select {
-				case running <- struct{}{}:
-				default:
-				}
-			}
-		})
-	}
-	<-running
-	for range 3 {
-		wg.Go(func() { require.NoError(t, e.Close()) })
-	}
-	wg.Wait()
-	for i, err := range errs {
-		require.ErrorIs(t, err, engine.ErrClosed, "request %d", i)
-	}
-	_, err = collect(t, context.Background(), e, endless())
-	require.ErrorIs(t, err, engine.ErrClosed)
-	_, err = e.CountTokens(context.Background(), engine.ChatRequest{Messages: user("hi")})
-	require.ErrorIs(t, err, engine.ErrClosed)
-	require.NoError(t, e.Close())
-	require.NoError(t, (*engine.Engine)(nil).Close())
-	requireIdle(t, e)
-}
-
-func TestCloseWhileIterating(t *testing.T) {
-	m, err := defaultModel()
-	require.NoError(t, err)
-	e, err := engine.New(m, engine.Params{NCtx: 512, NThreads: 1})
-	require.NoError(t, err)
-	var last error
-	for _, err := range e.Generate(context.Background(), endless()) {
-		if last = err; err == nil {
-			require.NoError(t, e.Close())
-		}
-	}
-	require.ErrorIs(t, last, engine.ErrClosed)
-}
-
-func TestInvalidRequests(t *testing.T) {
-	e := newEngine(t, engine.Params{NCtx: 256, MaxSequences: 1})
-	var invalid *engine.ErrInvalid
-	tests := []struct {
-		name  string
-		r     engine.Request
-		field string
-		is    error
-	}{
-		{"no prompt", engine.Request{Tokens: []llama.Token{}}, "Request.Prompt", nil},
-		{"two prompts", engine.Request{Prompt: "x", Tokens: []llama.Token{1}}, "Request.Tokens", nil},
-		{"negative", engine.Request{Prompt: "x", MaxTokens: -1}, "Request.MaxTokens", nil},
-		{"empty stop", engine.Request{Prompt: "x", Stop: []string{"a", ""}}, "Request.Stop[1]", nil},
-		{"bad stop", engine.Request{Prompt: "x", Stop: []string{"\xff"}}, "Request.Stop[0]", nil},
-		{"many stops", engine.Request{Prompt: "x", Stop: make([]string, 1000)}, "Request.Stop", nil},
-		{"two constraints", engine.Request{Prompt: "x", Grammar: `root ::= "a"`, Schema: []byte("{}")}, "Request.Schema", nil},
-		{"token", engine.Request{Tokens: []llama.Token{1 << 30}}, "", llama.ErrInvalidToken},
-		{"negative token", engine.Request{Tokens: []llama.Token{-1}}, "", llama.ErrInvalidToken},
-		{"grammar", engine.Request{Prompt: "x", Grammar: "root ::= ("}, "", llama.ErrInvalidGrammar},
-		{"schema", engine.Request{Prompt: "x", Schema: []byte(`{"type":`)}, "", llama.ErrInvalidSchema},
-		{"sampling", engine.Request{Prompt: "x", Sampling: &llama.SamplerParams{TopP: -1}}, "", llama.ErrInvalidParam},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			_, err := collect(t, context.Background(), e, tt.r)
-			if tt.is != nil {
-				require.ErrorIs(t, err, tt.is)
-			} else {
-				require.True(t, errors.As(err, &invalid), "%v", err)
-				require.Equal(t, tt.field, invalid.Field)
-			}
-		})
-	}
-	_, err := collectChat(t, e, engine.ChatRequest{Messages: user("x"), MaxTokens: -1})
-	require.ErrorAs(t, err, &invalid)
-	require.Equal(t, "ChatRequest.MaxTokens", invalid.Field)
-	_, err = collectChat(t, e, engine.ChatRequest{})
-	require.ErrorIs(t, err, llama.ErrInvalidMessage)
-	requireIdle(t, e)
-	require.Zero(t, e.Stats().Steps)
-
-	m := e.Model()
-	for _, p := range []engine.Params{{MaxSequences: -1}, {MaxSequences: 257}, {MaxQueue: -1}, {NBatch: -1}, {NUBatch: 1 << 30}, {NCtx: 2}, {NCtx: -1}} {
-		_, err := engine.New(m, p)
-		require.ErrorAs(t, err, &invalid, "%+v", p)
-	}
-	_, err = engine.Open(context.Background(), t.TempDir()+"/absent.gguf", engine.Params{})
-	require.Error(t, err)
 }
