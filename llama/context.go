@@ -127,7 +127,7 @@ func (p ContextParams) native(m *Model) (native.ContextParams, error) {
 		return np, errorf(ErrInvalidParam, "TypeK = %d, TypeV = %d: want KV type constants", p.TypeK, p.TypeV)
 	}
 	np.KVUnified, np.SWAFull = p.KVUnified, p.SWAFull
-	return np, nil
+	return np, p.checkMemory(m, np.NCtx)
 }
 
 // lock takes the context for one call.

@@ -49,6 +49,17 @@ func TestNewContextRefusesParams(t *testing.T) {
 	}
 }
 
+// A KV cache beyond the machine's memory is an error before the kernel ends the process for it.
+func TestNewContextBeyondMemory(t *testing.T) {
+	devices, err := llama.Devices()
+	require.NoError(t, err)
+	require.NotZero(t, devices[0].MemoryTotal)
+	_, err = llama.NewContext(testModel(t, "default"), llama.ContextParams{NCtx: 1 << 30})
+	var im *llama.ErrInsufficientMemory
+	require.ErrorAs(t, err, &im)
+	require.Equal(t, "context", im.What)
+}
+
 func TestDecodeRefusesBatches(t *testing.T) {
 	m := fixtureModel(t)
 	c := newContext(t, m, llama.ContextParams{NCtx: 64, NBatch: 16, NOutputsMax: 4, NSeqMax: 2, KVUnified: true})

@@ -2,6 +2,7 @@ package llama_test
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -190,4 +191,41 @@ func TestGrammarRejects(t *testing.T) {
 		require.ErrorIs(t, rows[0].Err, llama.ErrGrammarRejected)
 		require.Equal(t, llama.NullToken, rows[0].Token)
 	}
+}
+
+// A grammar that passes our limits is one that llama.cpp takes and that a sampler can use: what llama.cpp refuses, it writes to
+// stderr, and what it should have refused ends the process.
+func FuzzGrammar(f *testing.F) {
+	m := fixtureModel(f)
+	c := newContext(f, m, llama.ContextParams{NCtx: 64})
+	for _, gbnf := range hostileGrammars() {
+		if len(gbnf) < 1000 {
+			f.Add(gbnf)
+		}
+	}
+	f.Add("root ::= (\n  \"a\" # one\n  | b+\n)\nb ::= [^\\x00-\\x1F\"\\\\] \"\\u00e9\" \"\\U0001F600\"\n")
+	f.Add(`root ::= "a"{3} "b"{2,} "c"{0,5} [a-z-]* "d"? . <|im_end|> | !<[3]>`)
+	f.Fuzz(func(t *testing.T, gbnf string) {
+		// a deadline as an end of the process: nothing else stops a call of C
+		defer time.AfterFunc(20*time.Second, func() { panic("hangs: " + strconv.Quote(gbnf)) }).Stop()
+		if err := llama.CheckGrammar(m, gbnf); err != nil {
+			if strings.Contains(err.Error(), "failed to parse") || strings.Contains(err.Error(), "gave no reason") {
+				t.Fatalf("%q: %v", gbnf, err)
+			}
+			return
+		}
+		s := newSampler(t, m, llama.SamplerParams{Grammar: gbnf, Temperature: 3, Seed: 1})
+		if err := c.Memory().Clear(); err != nil {
+			t.Fatal(err)
+		}
+		rows := []llama.SampleRow{{Index: 0, Sampler: s}}
+		for i := range 8 {
+			if err := c.DecodeSample(batchOf(t, []llama.Token{llama.Token(1 + i)}, llama.Pos(i), 0), rows); err != nil {
+				t.Fatal(err)
+			}
+			if rows[0].Err != nil {
+				break // no token of this vocabulary goes on
+			}
+		}
+	})
 }

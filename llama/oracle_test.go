@@ -73,10 +73,8 @@ func TestOracleGreedy(t *testing.T) {
 		s := newSampler(t, m, llama.SamplerParams{})
 		for i, prompt := range tt.prompts {
 			t.Run(fmt.Sprintf("%s/%d", tt.ref, i), func(t *testing.T) {
-				want := runPeer(t, "llama-completion", "-m", path, "-p", prompt, "-no-cnv", "--no-display-prompt", "--no-escape", "--no-warmup", "--simple-io",
-					"--temp", "0", "-n", strconv.Itoa(n), "-c", strconv.Itoa(nCtx), "-b", strconv.Itoa(nBatch), "-ub", strconv.Itoa(nUBatch), "-t", "1", "-fa", "off")
-				// the tool ends its output with a line break, and says so where the model ended the text
-				want = strings.TrimSuffix(strings.TrimSuffix(want, "\n\n"), " [end of text]\n")
+				want := complete(t, path, prompt, "--temp", "0", "-n", strconv.Itoa(n),
+					"-c", strconv.Itoa(nCtx), "-b", strconv.Itoa(nBatch), "-ub", strconv.Itoa(nUBatch), "-t", "1", "-fa", "off")
 
 				prompt, err := m.Vocab().Tokenize(prompt, true, true)
 				require.NoError(t, err)
@@ -87,6 +85,42 @@ func TestOracleGreedy(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// complete runs llama-completion on bare text.
+func complete(t testing.TB, path, prompt string, args ...string) string {
+	t.Helper()
+	text := runPeer(t, "llama-completion", append([]string{"-m", path, "-p", prompt, "-no-cnv", "--no-display-prompt", "--no-escape", "--no-warmup", "--simple-io"}, args...)...)
+	// the tool ends its output with line breaks, and says so where the model ended the text
+	return strings.TrimSuffix(strings.TrimSuffix(text, "\n\n"), " [end of text]\n")
+}
+
+// With llama.cpp's default samplers and a seed the text is llama-completion's, too: same chain, same draws.
+func TestOracleSampled(t *testing.T) {
+	const n, seed = 48, 7
+	m := testModel(t, "default")
+	path, err := modelPath("default")
+	require.NoError(t, err)
+	c := newContext(t, m, llama.ContextParams{NCtx: 512, FlashAttn: llama.FlashAttnOff})
+	defaults := llama.DefaultSamplerParams()
+	for name, tt := range map[string]struct {
+		args   []string
+		params llama.SamplerParams
+	}{
+		"defaults":  {nil, defaults},
+		"penalties": {[]string{"--repeat-penalty", "1.3", "--presence-penalty", "0.5", "--temp", "1.1"}, llama.SamplerParams{Temperature: 1.1, TopK: 40, TopP: 0.95, MinP: 0.05, RepeatPenalty: 1.3, PresencePenalty: 0.5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want := complete(t, path, oraclePrompts[1], append(tt.args, "--seed", strconv.Itoa(seed), "-n", strconv.Itoa(n), "-c", "512", "-t", "1", "-fa", "off")...)
+			tt.params.Seed = seed
+			s := newSampler(t, m, tt.params)
+			prompt, err := m.Vocab().Tokenize(oraclePrompts[1], true, true)
+			require.NoError(t, err)
+			require.NoError(t, s.AcceptPrompt(prompt))
+			require.NoError(t, c.Memory().Clear())
+			require.Equal(t, want, pieces(t, m.Vocab(), generate(t, c, s, prompt, n)))
+		})
 	}
 }
 
