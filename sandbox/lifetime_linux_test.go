@@ -155,7 +155,7 @@ func TestConcurrent(t *testing.T) {
 	for i := range 24 {
 		group.Go(func() {
 			for range 3 {
-				r, err := Run(t.Context(), Config{Stdin: strings.NewReader(fmt.Sprint(i))}, 
+				r, err := Run(t.Context(), Config{Stdin: strings.NewReader(fmt.Sprint(i))},
 					"read n; echo $n > /tmp/n; sleep 0.05; p=(/proc/[0-9]*); echo ${#p[@]}; cat /tmp/n; exit $n")
 				if err != nil || r.ExitCode != i || string(r.Stdout) != fmt.Sprintf("2\n%d\n", i) {
 					t.Errorf("%d: %v %d %q %q", i, err, r.ExitCode, r.Stdout, r.Stderr)
