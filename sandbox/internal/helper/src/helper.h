@@ -103,6 +103,7 @@ struct identity {
 };
 struct identity identity_choose(const struct request *r);
 void identity_drop(struct identity id);
+void identity_hide(bool hidden);
 void identity_map(const struct request *r, struct identity id);
 void identity_remove_privileges(void);
 

@@ -58,10 +58,15 @@ void identity_drop(struct identity id)
 		fail(STAGE_DROP, errno, "setresgid");
 	if (setresuid(id.uid, id.uid, id.uid) < 0)
 		fail(STAGE_DROP, errno, "setresuid");
-	// A change of uid makes the process undumpable and its /proc/self root's,
-	// so that it could not write its own uid_map.
-	if (prctl(PR_SET_DUMPABLE, 1) < 0)
-		fail(STAGE_DROP, errno, "PR_SET_DUMPABLE");
+	identity_hide(true);
+}
+
+// A hidden process cannot be traced by others of its uid, and its /proc/self is
+// root's: it could not write its own uid_map.
+void identity_hide(bool hidden)
+{
+	if (prctl(PR_SET_DUMPABLE, !hidden) < 0)
+		fail(STAGE_PRIVILEGE, errno, "PR_SET_DUMPABLE");
 }
 
 static void write_file(const char *path, const char *text, enum stage s)
@@ -97,6 +102,4 @@ void identity_remove_privileges(void)
 		fail(STAGE_PRIVILEGE, errno, "capset");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		fail(STAGE_PRIVILEGE, errno, "PR_SET_NO_NEW_PRIVS");
-	if (prctl(PR_SET_DUMPABLE, 0) < 0)
-		fail(STAGE_PRIVILEGE, errno, "PR_SET_DUMPABLE");
 }

@@ -107,13 +107,15 @@ void init_run(struct request *r, struct identity id)
 	// The second belt, beside the control socket: init dies with the launcher.
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	prctl(PR_SET_NAME, "sandbox-init");
+	identity_hide(false);
 	identity_map(r, id);
+	start_clocks();
+	identity_hide(true);
 	// The filter refuses nested user namespaces; where the kernel lets us, so does this.
 	write_once("/proc/sys/user/max_user_namespaces", "0");
 	if (sethostname(r->hostname, strlen(r->hostname)) < 0)
 		fail(STAGE_CLONE, errno, "hostname");
 	raise_loopback();
-	start_clocks();
 	root_enter(root_build(r));
 	watch_open();
 

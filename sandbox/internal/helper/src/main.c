@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 // The first victims of the kernel when memory runs out, and never the Go
@@ -69,6 +68,5 @@ int main(void)
 	for (uint32_t i = 0; i < r.nops; i++)
 		if (r.ops[i].tree >= 0)
 			close(r.ops[i].tree);
-	prctl(PR_SET_DUMPABLE, 0);
 	return wait_for_init(pid, pidfd);
 }
