@@ -1,9 +1,7 @@
 package llama
 
 import (
-	"bytes"
 	"encoding/json"
-	"strings"
 	"sync"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
@@ -97,25 +95,6 @@ func (t *ChatTemplate) Close() error {
 	return nil
 }
 
-// ChatTemplateRequest is what a prompt is made of.
-type ChatTemplateRequest struct {
-	Messages []ChatMessage
-	Tools    []Tool
-	// ToolChoice is "auto" (also when empty), "none" or "required".
-	ToolChoice        string
-	ParallelToolCalls bool
-	// Schema constrains the answer to JSON of this schema; not together with Grammar.
-	Schema json.RawMessage
-	// Grammar in GBNF constrains the answer; not together with Tools or Schema.
-	Grammar string
-	// AddGenerationPrompt ends the prompt where the assistant's answer begins.
-	AddGenerationPrompt bool
-	// EnableThinking is passed to templates that know it; nil = true.
-	EnableThinking *bool
-	// Args are further variables of the template (chat_template_kwargs).
-	Args map[string]json.RawMessage
-}
-
 // Apply renders a request. No text in it becomes a control token, whatever it says. Strings that are not valid UTF-8 get
 // U+FFFD for the bytes in question.
 //
@@ -160,161 +139,4 @@ func (t *ChatTemplate) apply(request []byte) (string, error) {
 	defer t.model.release()
 	result, err := t.native.Apply(string(request))
 	return result, fromNative(err, ErrChatTemplate, "apply the chat template")
-}
-
-// check refuses what a template could not tell from its own text, and what would crash or abort the process.
-func (r *ChatTemplateRequest) check() error {
-	if len(r.Messages) == 0 {
-		return errorf(ErrInvalidMessage, "no messages")
-	}
-	for i := range r.Messages {
-		if err := r.Messages[i].check(); err != nil {
-			return within(err, "message %d", i)
-		}
-	}
-	for i := range r.Tools {
-		if err := r.Tools[i].check(); err != nil {
-			return within(err, "tool %d", i)
-		}
-	}
-	switch r.ToolChoice {
-	case "", "auto", "none", "required":
-	default:
-		return errorf(ErrInvalidParam, "ToolChoice %q: want auto, none or required", r.ToolChoice)
-	}
-	if r.Grammar != "" {
-		if len(r.Schema) > 0 || len(r.Tools) > 0 && r.ToolChoice != "none" {
-			return errorf(ErrInvalidParam, "Grammar cannot be used with Schema or Tools")
-		}
-		if err := checkGrammarText(r.Grammar); err != nil {
-			return err
-		}
-	}
-	if len(r.Schema) > 0 {
-		if err := checkSchema(r.Schema); err != nil {
-			return err
-		}
-	}
-	for name, v := range r.Args {
-		if err := checkJSON(v); err != nil {
-			return errorf(ErrInvalidParam, "Args[%q]: %v", name, err)
-		}
-	}
-	return nil
-}
-
-func (m *ChatMessage) check() error {
-	switch m.Role {
-	case "system", "developer", "user", "assistant", "tool":
-	default: // templates write the role between control characters
-		return errorf(ErrInvalidMessage, "role %q: want system, developer, user, assistant or tool", m.Role)
-	}
-	if len(m.ToolCalls) > 0 && m.Role != "assistant" {
-		return errorf(ErrInvalidMessage, "role %q: only an assistant calls tools", m.Role)
-	}
-	for i, c := range m.ToolCalls {
-		if err := checkToolName(c.Name); err != nil {
-			return err
-		}
-		if err := checkJSON([]byte(c.Arguments)); err != nil {
-			return errorf(ErrInvalidMessage, "tool call %d: arguments: %v", i, err)
-		}
-	}
-	return nil
-}
-
-func (t *Tool) check() error {
-	if err := checkToolName(t.Name); err != nil {
-		return err
-	}
-	if len(t.Parameters) == 0 {
-		return nil
-	}
-	return checkSchema(t.Parameters)
-}
-
-// checkToolName holds names to what cannot be taken for a control text of any template.
-func checkToolName(name string) error {
-	bad := func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-.:/", c)
-	}
-	if name == "" || len(name) > 128 || strings.ContainsFunc(name, bad) {
-		return errorf(ErrInvalidMessage, "tool name %.40q: want 1 to 128 of A-Z a-z 0-9 _ - . : /", name)
-	}
-	return nil
-}
-
-// texts are all strings of the request, in which the marks must not occur.
-func (r *ChatTemplateRequest) texts() []string {
-	all := []string{string(r.Schema), r.Grammar}
-	for _, m := range r.Messages {
-		all = append(all, m.Content, m.ReasoningContent, m.Name, m.ToolCallID)
-		for _, c := range m.ToolCalls {
-			all = append(all, c.ID, c.Arguments)
-		}
-	}
-	for _, t := range r.Tools {
-		all = append(all, t.Description, string(t.Parameters))
-	}
-	for _, v := range r.Args {
-		all = append(all, string(v))
-	}
-	return all
-}
-
-type jsonObject map[string]any
-
-// encode writes the request for the C++ side, in OpenAI's shape, with special texts broken.
-func (r *ChatTemplateRequest) encode(b *breaker) ([]byte, error) {
-	messages := make([]jsonObject, 0, len(r.Messages))
-	for _, m := range r.Messages {
-		o := jsonObject{"role": m.Role, "content": b.text(m.Content)}
-		for key, s := range map[string]string{"reasoning_content": m.ReasoningContent, "name": m.Name, "tool_call_id": m.ToolCallID} {
-			if s != "" {
-				o[key] = b.text(s)
-			}
-		}
-		calls := make([]jsonObject, 0, len(m.ToolCalls))
-		for _, c := range m.ToolCalls {
-			f := jsonObject{"name": c.Name, "arguments": string(b.json([]byte(c.Arguments)))}
-			calls = append(calls, jsonObject{"type": "function", "id": b.text(c.ID), "function": f})
-		}
-		if len(calls) > 0 {
-			o["tool_calls"] = calls
-		}
-		messages = append(messages, o)
-	}
-	tools := make([]jsonObject, 0, len(r.Tools))
-	for _, t := range r.Tools {
-		parameters := json.RawMessage(`{"type":"object","properties":{}}`)
-		if len(t.Parameters) > 0 {
-			parameters = b.json(t.Parameters)
-		}
-		f := jsonObject{"name": t.Name, "description": b.text(t.Description), "parameters": parameters}
-		tools = append(tools, jsonObject{"type": "function", "function": f})
-	}
-	args := map[string]json.RawMessage{}
-	for name, v := range r.Args {
-		args[name] = b.json(v)
-	}
-	request := jsonObject{
-		"messages": messages, "tools": tools, "tool_choice": r.ToolChoice, "parallel_tool_calls": r.ParallelToolCalls,
-		"grammar": r.Grammar, "add_generation_prompt": r.AddGenerationPrompt, "kwargs": args,
-	}
-	if r.ToolChoice == "" {
-		request["tool_choice"] = "auto"
-	}
-	if len(r.Schema) > 0 {
-		request["json_schema"] = string(r.Schema)
-	}
-	if r.EnableThinking != nil {
-		request["enable_thinking"] = *r.EnableThinking
-	}
-	var buf bytes.Buffer
-	e := json.NewEncoder(&buf)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(request); err != nil {
-		return nil, errorf(ErrInvalidMessage, "encode the request: %v", err)
-	}
-	return buf.Bytes(), nil
 }

@@ -33,19 +33,27 @@ type Context struct {
 //
 // C: llama_init_from_model
 func NewContext(m *Model, p ContextParams) (*Context, error) {
-	if err := m.acquire(); err != nil {
-		return nil, err
+	if m == nil {
+		return nil, ErrClosed
 	}
+	m.mu.Lock() // counted first, so that the model cannot be closed meanwhile
+	if m.closed {
+		m.mu.Unlock()
+		return nil, ErrClosed
+	}
+	m.contexts++
+	m.mu.Unlock()
+	c, err := newContext(m, p)
+	if err != nil {
+		m.contextClosed()
+	}
+	return c, err
+}
+
+func newContext(m *Model, p ContextParams) (*Context, error) {
 	np, err := p.native(m)
-	m.release()
 	if err != nil {
 		return nil, err
-	}
-	// for writing: it counts the context, and llama.cpp does not promise that contexts may be made at the same time
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.closed {
-		return nil, ErrClosed
 	}
 	nc, info, err := native.NewContext(m.native, np)
 	if err != nil {
@@ -54,80 +62,10 @@ func NewContext(m *Model, p ContextParams) (*Context, error) {
 	// the next decode rotates the K cache by the shift: that aborts for BF16, and for a quantised one it follows a null
 	// pointer where the heads are no multiple of 64 wide (llama_kv_cache::build_rope_shift)
 	info.CanShift = info.CanShift && (p.TypeK == KVF16 || p.TypeK == KVF32)
-	m.contexts++
 	c := &Context{model: m, native: nc, info: info, params: p}
 	c.params.NOutputsMax = int(np.NOutputsMax)
 	c.memory.c = c
 	return c, nil
-}
-
-// native checks the parameters and fills in the defaults.
-func (p ContextParams) native(m *Model) (native.ContextParams, error) {
-	var np native.ContextParams
-	const most = 1 << 30
-	for _, f := range []struct {
-		name     string
-		v        int
-		standard int
-		to       *uint32
-	}{
-		{"NCtx", p.NCtx, m.NCtxTrain(), &np.NCtx},
-		{"NBatch", p.NBatch, 2048, &np.NBatch},
-		{"NUBatch", p.NUBatch, 512, &np.NUBatch},
-		{"NSeqMax", p.NSeqMax, 1, &np.NSeqMax},
-		{"NOutputsMax", p.NOutputsMax, 0, &np.NOutputsMax},
-	} {
-		if f.v < 0 || f.v > most {
-			return np, errorf(ErrInvalidParam, "%s = %d: want 0 to %d", f.name, f.v, most)
-		}
-		if f.v == 0 {
-			f.v = f.standard
-		}
-		*f.to = uint32(f.v)
-	}
-	if np.NSeqMax > 256 {
-		return np, errorf(ErrInvalidParam, "NSeqMax = %d: llama.cpp has at most 256 sequences", np.NSeqMax)
-	}
-	// llama.cpp makes room for one output per sequence, and aborts where it may not
-	batch := min(np.NBatch, np.NCtx)
-	if np.NOutputsMax == 0 || m.info.HasEncoder {
-		np.NOutputsMax = batch
-	}
-	if np.NOutputsMax < np.NSeqMax {
-		return np, errorf(ErrInvalidParam, "NSeqMax = %d needs NCtx, NBatch and NOutputsMax of as many; they are %d, %d and %d",
-			np.NSeqMax, np.NCtx, np.NBatch, np.NOutputsMax)
-	}
-	const mostThreads = 512 // GGML_MAX_N_THREADS
-	if p.NThreads < 0 || p.NThreads > mostThreads || p.NThreadsBatch < 0 || p.NThreadsBatch > mostThreads {
-		return np, errorf(ErrInvalidParam, "NThreads = %d, NThreadsBatch = %d: want 0 to %d", p.NThreads, p.NThreadsBatch, mostThreads)
-	}
-	np.NThreads, np.NThreadsBatch = int32(p.NThreads), int32(p.NThreadsBatch)
-	if np.NThreads == 0 {
-		np.NThreads = int32(native.NThreadsDefault())
-	}
-	if np.NThreadsBatch == 0 {
-		np.NThreadsBatch = np.NThreads
-	}
-	switch p.FlashAttn {
-	case FlashAttnAuto:
-		np.FlashAttn = -1
-	case FlashAttnOn:
-		np.FlashAttn = 1
-	case FlashAttnOff:
-		if p.TypeV.quantised() {
-			return np, errorf(ErrInvalidParam, "a quantised V cache needs flash attention")
-		}
-	default:
-		return np, errorf(ErrInvalidParam, "FlashAttn = %d is none of the constants", p.FlashAttn)
-	}
-	var okK, okV bool
-	np.TypeK, okK = ggmlTypes[p.TypeK]
-	np.TypeV, okV = ggmlTypes[p.TypeV]
-	if !okK || !okV {
-		return np, errorf(ErrInvalidParam, "TypeK = %d, TypeV = %d: want KV type constants", p.TypeK, p.TypeV)
-	}
-	np.KVUnified, np.SWAFull = p.KVUnified, p.SWAFull
-	return np, p.checkMemory(m, np.NCtx)
 }
 
 // lock takes the context for one call.
@@ -161,9 +99,7 @@ func (c *Context) Close() error {
 	c.native.Free()
 	c.abortMu.Unlock()
 
-	c.model.mu.Lock()
-	c.model.contexts--
-	c.model.mu.Unlock()
+	c.model.contextClosed()
 	return nil
 }
 
@@ -273,7 +209,7 @@ func (c *Context) DecodeSample(b *Batch, rows []SampleRow) error {
 			}
 		}
 		k++
-		r.Sampler.letGo(c)
+		r.Sampler.letGo()
 	}
 	if err != nil {
 		var ne *native.Error

@@ -141,6 +141,12 @@ func (m *Model) acquire() error {
 
 func (m *Model) release() { m.mu.RUnlock() }
 
+func (m *Model) contextClosed() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.contexts--
+}
+
 // Close frees the model. It waits for calls in flight and is idempotent; a nil Model is closed.
 //
 // # Errors

@@ -1,5 +1,7 @@
 package llama
 
+import "github.com/lm-sandbox/lm-sandbox/llama/internal/native"
+
 // Values of [ModelParams.NGPULayers] beside a number of layers.
 const (
 	Auto      = 0  // as many layers as the devices take; all of them on the CPU where there is no GPU
@@ -78,4 +80,73 @@ type ContextParams struct {
 	// SWAFull keeps all positions of sliding-window layers instead of the window alone.
 	SWAFull      bool
 	TypeK, TypeV KVType
+}
+
+// native checks the parameters and fills in the defaults.
+func (p ContextParams) native(m *Model) (native.ContextParams, error) {
+	var np native.ContextParams
+	const most = 1 << 30
+	for _, f := range []struct {
+		name     string
+		v        int
+		standard int
+		to       *uint32
+	}{
+		{"NCtx", p.NCtx, m.NCtxTrain(), &np.NCtx},
+		{"NBatch", p.NBatch, 2048, &np.NBatch},
+		{"NUBatch", p.NUBatch, 512, &np.NUBatch},
+		{"NSeqMax", p.NSeqMax, 1, &np.NSeqMax},
+		{"NOutputsMax", p.NOutputsMax, 0, &np.NOutputsMax},
+	} {
+		if f.v < 0 || f.v > most {
+			return np, errorf(ErrInvalidParam, "%s = %d: want 0 to %d", f.name, f.v, most)
+		}
+		if f.v == 0 {
+			f.v = f.standard
+		}
+		*f.to = uint32(f.v)
+	}
+	if np.NSeqMax > 256 {
+		return np, errorf(ErrInvalidParam, "NSeqMax = %d: llama.cpp has at most 256 sequences", np.NSeqMax)
+	}
+	// llama.cpp makes room for one output per sequence, and aborts where it may not
+	batch := min(np.NBatch, np.NCtx)
+	if np.NOutputsMax == 0 || m.info.HasEncoder {
+		np.NOutputsMax = batch
+	}
+	if np.NOutputsMax < np.NSeqMax {
+		return np, errorf(ErrInvalidParam, "NSeqMax = %d needs NCtx, NBatch and NOutputsMax of as many; they are %d, %d and %d",
+			np.NSeqMax, np.NCtx, np.NBatch, np.NOutputsMax)
+	}
+	const mostThreads = 512 // GGML_MAX_N_THREADS
+	if p.NThreads < 0 || p.NThreads > mostThreads || p.NThreadsBatch < 0 || p.NThreadsBatch > mostThreads {
+		return np, errorf(ErrInvalidParam, "NThreads = %d, NThreadsBatch = %d: want 0 to %d", p.NThreads, p.NThreadsBatch, mostThreads)
+	}
+	np.NThreads, np.NThreadsBatch = int32(p.NThreads), int32(p.NThreadsBatch)
+	if np.NThreads == 0 {
+		np.NThreads = int32(native.NThreadsDefault())
+	}
+	if np.NThreadsBatch == 0 {
+		np.NThreadsBatch = np.NThreads
+	}
+	switch p.FlashAttn {
+	case FlashAttnAuto:
+		np.FlashAttn = -1
+	case FlashAttnOn:
+		np.FlashAttn = 1
+	case FlashAttnOff:
+		if p.TypeV.quantised() {
+			return np, errorf(ErrInvalidParam, "a quantised V cache needs flash attention")
+		}
+	default:
+		return np, errorf(ErrInvalidParam, "FlashAttn = %d is none of the constants", p.FlashAttn)
+	}
+	var okK, okV bool
+	np.TypeK, okK = ggmlTypes[p.TypeK]
+	np.TypeV, okV = ggmlTypes[p.TypeV]
+	if !okK || !okV {
+		return np, errorf(ErrInvalidParam, "TypeK = %d, TypeV = %d: want KV type constants", p.TypeK, p.TypeV)
+	}
+	np.KVUnified, np.SWAFull = p.KVUnified, p.SWAFull
+	return np, p.checkMemory(m, np.NCtx)
 }
