@@ -79,7 +79,8 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 	if _, ok := first.(proto.Started); ok {
 		return &Process{p}, nil
 	}
-	p.finish.Do(func() { p.end(nil) })
+	p.shutdown() // whatever the helper is, it is not to be waited for
+	p.finish.Do(p.end)
 	if failure, ok := first.(proto.Failure); ok {
 		return nil, explain(failure, request, &c)
 	}
@@ -218,12 +219,15 @@ func (p *process) shutdown() {
 }
 
 // end waits for the end of the tree, frees everything and sets the result.
-// frame is the EXIT frame, or nil where none came.
-func (p *process) end(frame any) {
-	if frame == nil {
-		p.shutdown() // whatever the helper is, it is not to be waited for
+func (p *process) end() {
+	waitErr := p.cmd.Wait()
+	// What the helper has sent is still in the socket. Where it was killed, its
+	// pid 1 may hold the other end for a moment.
+	_ = p.control.SetReadDeadline(time.Now().Add(killPatience))
+	frame, err := proto.Read(p.control)
+	if err != nil {
+		frame = nil
 	}
-	err := p.cmd.Wait()
 	p.copying.Wait()
 	p.release()
 	p.mu.Lock()
@@ -236,17 +240,11 @@ func (p *process) end(frame any) {
 	if p.stdin != nil {
 		p.stdin.Close()
 	}
-	p.conclude(frame, err)
+	p.conclude(frame, waitErr)
 }
 
 func (p *process) wait() (Result, error) {
-	p.finish.Do(func() {
-		frame, err := proto.Read(p.control)
-		if err != nil {
-			frame = nil
-		}
-		p.end(frame)
-	})
+	p.finish.Do(p.end)
 	return p.result, p.err
 }
 
