@@ -231,7 +231,7 @@ func (c *Context) checkBatch(b *Batch) error {
 		return &DecodeError{Code: -1, Text: "the batch is empty"}
 	case len(b.token) > c.NBatch():
 		return invalidBatch("%d tokens are more than NBatch = %d", len(b.token), c.NBatch())
-	case len(b.token) > c.NUBatch() && c.model.needsWholeUBatch():
+	case len(b.token) > c.NUBatch() && (c.model.needsWholeUBatch() || !c.info.HasMemory):
 		return invalidBatch("%d tokens are more than NUBatch = %d, and the model attends to all tokens at once", len(b.token), c.NUBatch())
 	case b.outputs > c.params.NOutputsMax:
 		return invalidBatch("%d tokens with logits are more than NOutputsMax = %d", b.outputs, c.params.NOutputsMax)

@@ -3,6 +3,8 @@ package llama_test
 import (
 	"errors"
 	"runtime"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -245,6 +247,28 @@ func TestSequencesAreIndependent(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Contexts of one model work at the same time and do not disturb each other.
+func TestContextsInParallel(t *testing.T) {
+	m := fixtureModel(t)
+	prompt := []llama.Token{1, 70, 71, 72}
+	run := func() []llama.Token {
+		c := newContext(t, m, llama.ContextParams{NCtx: 64})
+		return generate(t, c, newSampler(t, m, llama.SamplerParams{}), prompt, 24)
+	}
+	want := run()
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 5 {
+				if got := run(); !slices.Equal(want, got) {
+					t.Errorf("%v, alone it gave %v", got, want)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestDecodeSampleRows(t *testing.T) {

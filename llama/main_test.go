@@ -42,6 +42,15 @@ func TestMain(m *testing.M) {
 // runChild runs a child and fails with what it said last where it fails, is killed or takes longer than the deadline.
 func runChild(t *testing.T, name string, deadline time.Duration, env ...string) string {
 	t.Helper()
+	text, err := child(t, name, deadline, env...)
+	if err != nil {
+		t.Fatalf("child %s: %v; its last words:\n%s", name, err, lastWords(text))
+	}
+	return text
+}
+
+func child(t *testing.T, name string, deadline time.Duration, env ...string) (string, error) {
+	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
@@ -51,11 +60,7 @@ func runChild(t *testing.T, name string, deadline time.Duration, env ...string) 
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
-	text := out.String()
-	if err != nil {
-		t.Fatalf("child %s: %v; its last words:\n%s", name, err, lastWords(text))
-	}
-	return text
+	return out.String(), err
 }
 
 // sharedModels loads each model once for all tests.

@@ -224,5 +224,6 @@ func (m *Model) MetaAll() map[string]string { return maps.Clone(m.meta) }
 
 // needsWholeUBatch says that llama.cpp wants all tokens of a decode in one ubatch: without causal attention, and in encoders.
 func (m *Model) needsWholeUBatch() bool {
-	return m.info.HasEncoder || m.info.IsDiffusion || m.meta[m.meta["general.architecture"]+".attention.causal"] == "false"
+	arch := m.meta["general.architecture"]
+	return m.info.HasEncoder || m.info.IsDiffusion || arch == "gemma-embedding" || m.meta[arch+".attention.causal"] == "false"
 }
