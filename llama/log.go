@@ -45,27 +45,38 @@ type logLines struct {
 }
 
 func (l *logLines) add(level int, text string) {
+	for _, r := range l.split(level, text) { // without the lock: a handler may call this package
+		l.logger.Log(context.Background(), r.level, r.line, "source", "llama.cpp")
+	}
+}
+
+type logLine struct {
+	level slog.Level
+	line  string
+}
+
+// split gives the lines that text completes.
+func (l *logLines) split(level int, text string) (done []logLine) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	end := func() {
+		line := strings.TrimRight(l.part.String(), " \r.")
+		l.part.Reset()
+		if line != "" && l.level < len(slogLevels) {
+			done = append(done, logLine{slogLevels[l.level], line})
+		}
+	}
 	if level > 0 { // not a continuation
-		l.flush()
+		end()
 		l.level = level
 	}
 	for {
 		line, rest, ended := strings.Cut(text, "\n")
 		l.part.WriteString(line)
 		if !ended {
-			return
+			return done
 		}
-		l.flush()
+		end()
 		text = rest
-	}
-}
-
-func (l *logLines) flush() {
-	line := strings.TrimRight(l.part.String(), " \r.")
-	l.part.Reset()
-	if line != "" && l.level < len(slogLevels) {
-		l.logger.Log(context.Background(), slogLevels[l.level], line, "source", "llama.cpp")
 	}
 }

@@ -31,6 +31,8 @@ func checkSchema(schema []byte) error {
 // SchemaToGrammar translates a JSON schema to a GBNF grammar. Schemas from strangers are held to limits: 256 KiB, 100 levels,
 // 500 properties, and those of [CheckGrammar] for the result.
 //
+// A pattern that llama.cpp cannot translate accepts any text; llama.cpp says so on stderr.
+//
 // # Errors
 //
 //   - [ErrInvalidSchema] for what is no schema, too large, too deeply nested or not expressible

@@ -71,6 +71,9 @@ func (v *Vocab) Detokenize(tokens []Token, removeSpecial, unparseSpecial bool) (
 		return "", err
 	}
 	defer v.m.release()
+	if len(tokens) > math.MaxInt32/16 {
+		return "", errorf(ErrInvalidParam, "detokenize: %d tokens are too many", len(tokens))
+	}
 	for _, t := range tokens {
 		if err := v.check(t); err != nil {
 			return "", err
