@@ -84,6 +84,28 @@ func TestLauncherKilled(t *testing.T) { // 70, the second belt
 	gone(t, mark)
 }
 
+// The same at every moment of the start.
+func TestLauncherKilledEarly(t *testing.T) {
+	for d := time.Duration(0); d < 20*time.Millisecond; d += 200 * time.Microsecond {
+		mark := marked(t, 300)
+		c := Config{}
+		request, limits, err := c.request("/bin/sleep", []string{"sleep", mark})
+		require.NoError(t, err)
+		p := &process{ctx: t.Context(), begin: time.Now(), limits: limits, release: func() {}}
+		require.NoError(t, p.launch(&c))
+		go func() {
+			time.Sleep(d)
+			_ = p.cmd.Process.Kill()
+		}()
+		_, _ = p.control.Write(request.Encode()) // it may be dead already
+		begin := time.Now()
+		_, err = p.wait()
+		require.Error(t, err)
+		require.Less(t, time.Since(begin), deadline)
+		gone(t, mark)
+	}
+}
+
 func TestContext(t *testing.T) { // 105
 	t.Run("before", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -221,8 +221,10 @@ func (p *process) shutdown() {
 // end waits for the end of the tree, frees everything and sets the result.
 func (p *process) end() {
 	waitErr := p.cmd.Wait()
-	// What the helper has sent is still in the socket. Where it was killed, its
-	// pid 1 may hold the other end for a moment.
+	if waitErr != nil {
+		p.shutdown() // a launcher that was killed may have left its pid 1, which ends by this
+	}
+	// What they have sent is still in the socket.
 	_ = p.control.SetReadDeadline(time.Now().Add(killPatience))
 	frame, err := proto.Read(p.control)
 	if err != nil {

@@ -65,6 +65,12 @@ bool control_read_signal(int *signo)
 	return true;
 }
 
+bool control_closed(void)
+{
+	struct pollfd p = {.fd = CONTROL_FD, .events = POLLRDHUP};
+	return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP);
+}
+
 void control_started(void)
 {
 	send_frame(FRAME_STARTED, "", 0);

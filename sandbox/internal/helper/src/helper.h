@@ -90,6 +90,7 @@ struct request {
 // control.c: frames on the control socket.
 void control_read_request(struct request *r);
 bool control_read_signal(int *signo); // false: the Go process is gone
+bool control_closed(void);
 void control_started(void);
 void control_exit(int wait_status, uint32_t limits_hit);
 _Noreturn void fail(enum stage s, int err, const char *detail);

@@ -129,6 +129,10 @@ void init_run(struct request *r, struct identity id)
 		fail(STAGE_CLONE, errno, "supervision");
 	identity_remove_privileges();
 
+	// Nobody is left to run it for: the launcher's death may have come before our
+	// wish to die with it.
+	if (control_closed())
+		_exit(1);
 	// CLONE_VFORK: when this returns, the payload has executed or said why not.
 	struct clone_args args = {.flags = CLONE_VFORK, .exit_signal = SIGCHLD};
 	pid_t payload = sys_clone3(&args);
