@@ -28,8 +28,7 @@ func (m *Memory) Clear() error {
 		return err
 	}
 	defer m.c.mu.Unlock()
-	m.c.native.MemoryClear(true)
-	return nil
+	return allocated(m.c.native.MemoryClear(true))
 }
 
 // SeqRemove forgets the positions [p0, p1) of a sequence (llama_memory_seq_rm).
@@ -71,8 +70,7 @@ func (m *Memory) SeqCopy(src, dst SeqID, p0, p1 Pos) error {
 		}
 		p0, p1 = -1, -1
 	}
-	m.c.native.MemorySeqCopy(int32(src), int32(dst), int32(p0), int32(p1))
-	return nil
+	return allocated(m.c.native.MemorySeqCopy(int32(src), int32(dst), int32(p0), int32(p1)))
 }
 
 // SeqKeep forgets all other sequences (llama_memory_seq_keep).
@@ -81,8 +79,7 @@ func (m *Memory) SeqKeep(s SeqID) error {
 		return err
 	}
 	defer m.c.mu.Unlock()
-	m.c.native.MemorySeqKeep(int32(s))
-	return nil
+	return allocated(m.c.native.MemorySeqKeep(int32(s)))
 }
 
 // SeqAdd adds delta to the positions [p0, p1) of a sequence (llama_memory_seq_add). Cells that other sequences share by SeqCopy
@@ -103,8 +100,7 @@ func (m *Memory) SeqAdd(s SeqID, p0, p1, delta Pos) error {
 	if delta < -maxPos || delta > maxPos {
 		return errorf(ErrInvalidParam, "SeqAdd of %d", delta)
 	}
-	m.c.native.MemorySeqAdd(int32(s), int32(p0), int32(p1), int32(delta))
-	return nil
+	return allocated(m.c.native.MemorySeqAdd(int32(s), int32(p0), int32(p1), int32(delta)))
 }
 
 // SeqDiv divides the positions [p0, p1) of a sequence by d > 1 (llama_memory_seq_div).
@@ -124,8 +120,7 @@ func (m *Memory) SeqDiv(s SeqID, p0, p1 Pos, d int) error {
 	if d < 1 || d > maxPos {
 		return errorf(ErrInvalidParam, "SeqDiv by %d", d)
 	}
-	m.c.native.MemorySeqDiv(int32(s), int32(p0), int32(p1), int32(d))
-	return nil
+	return allocated(m.c.native.MemorySeqDiv(int32(s), int32(p0), int32(p1), int32(d)))
 }
 
 // PosMin is the smallest position of a sequence in memory, -1 when it is empty or s is no sequence (llama_memory_seq_pos_min).
@@ -156,6 +151,14 @@ func (m *Memory) CanShift() bool { return m.c.info.CanShift }
 func (m *Memory) canShift() error {
 	if !m.c.info.CanShift {
 		return errorf(ErrUnsupported, "this model's memory cannot shift positions")
+	}
+	return nil
+}
+
+// allocated gives the outcome of an operation that refuses nothing: only memory can have run out.
+func allocated(ok bool) error {
+	if !ok {
+		return &ErrInsufficientMemory{What: "memory operation", Text: "llama.cpp could not allocate"}
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (c Context) Logits(index int32, dst []float32) error {
 }
 
 // MemoryClear is llama_memory_clear.
-func (c Context) MemoryClear(data bool) { C.lm_memory_clear(c.p, C.bool(data)) }
+func (c Context) MemoryClear(data bool) bool { return bool(C.lm_memory_clear(c.p, C.bool(data))) }
 
 // MemorySeqRemove is llama_memory_seq_rm.
 func (c Context) MemorySeqRemove(s, p0, p1 int32) bool {
@@ -85,21 +85,21 @@ func (c Context) MemorySeqRemove(s, p0, p1 int32) bool {
 }
 
 // MemorySeqCopy is llama_memory_seq_cp.
-func (c Context) MemorySeqCopy(src, dst, p0, p1 int32) {
-	C.lm_memory_seq_cp(c.p, C.int32_t(src), C.int32_t(dst), C.int32_t(p0), C.int32_t(p1))
+func (c Context) MemorySeqCopy(src, dst, p0, p1 int32) bool {
+	return bool(C.lm_memory_seq_cp(c.p, C.int32_t(src), C.int32_t(dst), C.int32_t(p0), C.int32_t(p1)))
 }
 
 // MemorySeqKeep is llama_memory_seq_keep.
-func (c Context) MemorySeqKeep(s int32) { C.lm_memory_seq_keep(c.p, C.int32_t(s)) }
+func (c Context) MemorySeqKeep(s int32) bool { return bool(C.lm_memory_seq_keep(c.p, C.int32_t(s))) }
 
 // MemorySeqAdd is llama_memory_seq_add.
-func (c Context) MemorySeqAdd(s, p0, p1, delta int32) {
-	C.lm_memory_seq_add(c.p, C.int32_t(s), C.int32_t(p0), C.int32_t(p1), C.int32_t(delta))
+func (c Context) MemorySeqAdd(s, p0, p1, delta int32) bool {
+	return bool(C.lm_memory_seq_add(c.p, C.int32_t(s), C.int32_t(p0), C.int32_t(p1), C.int32_t(delta)))
 }
 
 // MemorySeqDiv is llama_memory_seq_div.
-func (c Context) MemorySeqDiv(s, p0, p1, d int32) {
-	C.lm_memory_seq_div(c.p, C.int32_t(s), C.int32_t(p0), C.int32_t(p1), C.int32_t(d))
+func (c Context) MemorySeqDiv(s, p0, p1, d int32) bool {
+	return bool(C.lm_memory_seq_div(c.p, C.int32_t(s), C.int32_t(p0), C.int32_t(p1), C.int32_t(d)))
 }
 
 // MemoryPos is llama_memory_seq_pos_min and _max.

@@ -128,13 +128,14 @@ const char * lm_decode_error_c_str(const lm_context * c);
 int32_t lm_sample(lm_context * c, lm_row * row);
 int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err);
 
-void    lm_memory_clear(lm_context * c, bool data);
-bool    lm_memory_seq_rm(lm_context * c, int32_t seq, int32_t p0, int32_t p1);
-void    lm_memory_seq_cp(lm_context * c, int32_t src, int32_t dst, int32_t p0, int32_t p1);
-void    lm_memory_seq_keep(lm_context * c, int32_t seq);
-void    lm_memory_seq_add(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t delta);
-void    lm_memory_seq_div(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t d);
-int32_t lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max);
+// Memory operations: false when the memory refuses, or could not allocate.
+bool lm_memory_clear(lm_context * c, bool data);
+bool lm_memory_seq_rm(lm_context * c, int32_t seq, int32_t p0, int32_t p1);
+bool lm_memory_seq_cp(lm_context * c, int32_t src, int32_t dst, int32_t p0, int32_t p1);
+bool lm_memory_seq_keep(lm_context * c, int32_t seq);
+bool lm_memory_seq_add(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t delta);
+bool lm_memory_seq_div(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t d);
+void lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max);
 
 // ---- sampler and grammar (shim_sampler.cpp)
 

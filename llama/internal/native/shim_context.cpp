@@ -144,44 +144,58 @@ int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, c
     });
 }
 
-void lm_memory_clear(lm_context * c, bool data) {
-    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+// Runs f on the context's memory, where it has one; false when f says so or throws.
+template <typename F> static bool on_memory(lm_context * c, F && f) {
+    return lm::guard(nullptr, [&]() -> int32_t {
+               llama_memory_t mem = llama_get_memory(c->ctx);
+               return mem == nullptr || f(mem) ? LM_OK : LM_ERR;
+           }) == LM_OK;
+}
+
+bool lm_memory_clear(lm_context * c, bool data) {
+    return on_memory(c, [&](llama_memory_t mem) {
         llama_memory_clear(mem, data);
-    }
+        return true;
+    });
 }
 
 bool lm_memory_seq_rm(lm_context * c, int32_t seq, int32_t p0, int32_t p1) {
-    llama_memory_t mem = llama_get_memory(c->ctx);
-    return mem == nullptr || llama_memory_seq_rm(mem, seq, p0, p1);
+    return on_memory(c, [&](llama_memory_t mem) { return llama_memory_seq_rm(mem, seq, p0, p1); });
 }
 
-void lm_memory_seq_cp(lm_context * c, int32_t src, int32_t dst, int32_t p0, int32_t p1) {
-    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+bool lm_memory_seq_cp(lm_context * c, int32_t src, int32_t dst, int32_t p0, int32_t p1) {
+    return on_memory(c, [&](llama_memory_t mem) {
         llama_memory_seq_cp(mem, src, dst, p0, p1);
-    }
+        return true;
+    });
 }
 
-void lm_memory_seq_keep(lm_context * c, int32_t seq) {
-    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+bool lm_memory_seq_keep(lm_context * c, int32_t seq) {
+    return on_memory(c, [&](llama_memory_t mem) {
         llama_memory_seq_keep(mem, seq);
-    }
+        return true;
+    });
 }
 
-void lm_memory_seq_add(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t delta) {
-    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+bool lm_memory_seq_add(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t delta) {
+    return on_memory(c, [&](llama_memory_t mem) {
         llama_memory_seq_add(mem, seq, p0, p1, delta);
-    }
+        return true;
+    });
 }
 
-void lm_memory_seq_div(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t d) {
-    if (llama_memory_t mem = llama_get_memory(c->ctx)) {
+bool lm_memory_seq_div(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t d) {
+    return on_memory(c, [&](llama_memory_t mem) {
         llama_memory_seq_div(mem, seq, p0, p1, d);
-    }
+        return true;
+    });
 }
 
-int32_t lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max) {
-    llama_memory_t mem = llama_get_memory(c->ctx);
-    *min = mem ? llama_memory_seq_pos_min(mem, seq) : -1;
-    *max = mem ? llama_memory_seq_pos_max(mem, seq) : -1;
-    return LM_OK;
+void lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max) {
+    *min = *max = -1;
+    on_memory(c, [&](llama_memory_t mem) {
+        *min = llama_memory_seq_pos_min(mem, seq);
+        *max = llama_memory_seq_pos_max(mem, seq);
+        return true;
+    });
 }

@@ -15,6 +15,7 @@
 #define LM_CAT_(a, b) a##b
 #define LM_CAT(a, b) LM_CAT_(a, b)
 extern "C" const char LM_CAT(lm_native_, LM_NATIVE_KEY);
+static const char * const volatile key = &LM_CAT(lm_native_, LM_NATIVE_KEY); // volatile: the reference must stay
 
 // Implemented in Go.
 extern "C" void lmGoLog(int32_t level, char * text);
@@ -109,7 +110,7 @@ int32_t lm_init(char ** err) {
             common_log_set_verbosity_thold(-1);
             llama_backend_init();
         });
-        return &LM_CAT(lm_native_, LM_NATIVE_KEY) != nullptr ? LM_OK : LM_ERR;
+        return key != nullptr ? LM_OK : LM_ERR;
     });
 }
 
@@ -121,8 +122,8 @@ const char * lm_tree_c_str(void) { return LM_STRING(LM_NATIVE_TREE); }
 const char * lm_system_info_c_str(void) { return llama_print_system_info(); }
 
 int32_t lm_n_threads_default(void) {
-    static const int32_t n = common_cpu_get_num_math();
-    return n;
+    const int32_t n = lm::guard(nullptr, [] { return common_cpu_get_num_math(); });
+    return n > 0 ? n : 4; // GGML_DEFAULT_N_THREADS
 }
 
 void lm_log_level(int32_t level) { g_level.store(level, std::memory_order_relaxed); }
