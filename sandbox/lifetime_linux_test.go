@@ -86,18 +86,19 @@ func TestLauncherKilled(t *testing.T) { // 70, the second belt
 
 // The same at every moment of the start.
 func TestLauncherKilledEarly(t *testing.T) {
-	for d := time.Duration(0); d < 20*time.Millisecond; d += 200 * time.Microsecond {
+	for d := time.Duration(0); d < 20*time.Millisecond; d += 500 * time.Microsecond {
 		mark := marked(t, 300)
 		c := Config{}
 		request, limits, err := c.request("/bin/sleep", []string{"sleep", mark})
 		require.NoError(t, err)
 		p := &process{ctx: t.Context(), begin: time.Now(), limits: limits, release: func() {}}
-		require.NoError(t, p.launch(&c))
+		rest, err := p.launch(&c, request.Encode())
+		require.NoError(t, err)
 		go func() {
 			time.Sleep(d)
 			_ = p.cmd.Process.Kill()
 		}()
-		_, _ = p.control.Write(request.Encode()) // it may be dead already
+		_, _ = p.control.Write(rest) // it may be dead already
 		begin := time.Now()
 		_, err = p.wait()
 		require.Error(t, err)

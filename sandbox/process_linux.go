@@ -66,7 +66,8 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
 	p := &process{ctx: ctx, begin: begin, limits: limits}
-	if err := p.launch(&c); err != nil {
+	rest, err := p.launch(&c, request.Encode())
+	if err != nil {
 		return nil, err
 	}
 	stopTimer := time.AfterFunc(limits.Wall-time.Since(begin), func() { p.stop(causeTimeout) })
@@ -75,7 +76,7 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 		stopTimer.Stop()
 		stopContext()
 	}
-	first, err := p.ask(request)
+	first, err := p.ask(rest)
 	if _, ok := first.(proto.Started); ok {
 		return &Process{p}, nil
 	}
@@ -90,21 +91,23 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 	return nil, errors.Join(p.err, err)
 }
 
-// launch starts the helper with its streams and begins to copy them.
-func (p *process) launch(c *Config) error {
+// launch starts the helper with its streams and begins to copy them. As much
+// of the request as the socket takes is there before the helper, so that it
+// need not wait for this process to run again; the rest is returned.
+func (p *process) launch(c *Config, request []byte) ([]byte, error) {
 	path := c.HelperPath
 	if path == "" {
 		var err error
 		if path, err = helper.Path(); err != nil {
-			return &ErrSetup{"load the helper", "set Config.HelperPath to an installed one", err}
+			return nil, &ErrSetup{"load the helper", "set Config.HelperPath to an installed one", err}
 		}
 	}
 	var ours, theirs []*os.File
-	fail := func(err error) error {
+	fail := func(err error) ([]byte, error) {
 		for _, f := range append(ours, theirs...) {
 			f.Close()
 		}
-		return &ErrSetup{"start the helper", path, err}
+		return nil, &ErrSetup{"start the helper", path, err}
 	}
 	control, child, err := socketPair()
 	if err != nil {
@@ -139,6 +142,10 @@ func (p *process) launch(c *Config) error {
 	if stdin != nil {
 		p.cmd.Stdin = stdin
 	}
+	sent, err := offer(control, request)
+	if err != nil {
+		return fail(err)
+	}
 	if err := p.cmd.Start(); err != nil {
 		return fail(err)
 	}
@@ -146,7 +153,24 @@ func (p *process) launch(c *Config) error {
 		f.Close()
 	}
 	p.copy(c, outputs)
-	return nil
+	return request[sent:], nil
+}
+
+// offer writes what a socket takes without waiting.
+func offer(socket *os.File, b []byte) (sent int, err error) {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var errno error
+	err = raw.Write(func(fd uintptr) bool {
+		sent, errno = unix.Write(int(fd), b)
+		return true
+	})
+	if errors.Is(errno, unix.EAGAIN) {
+		return 0, err
+	}
+	return max(sent, 0), errors.Join(err, errno)
 }
 
 func (p *process) copy(c *Config, outputs [2]*os.File) {
@@ -186,10 +210,10 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
 }
 
-// ask sends the request and reads the first answer.
-func (p *process) ask(r *proto.Request) (any, error) {
+// ask sends the rest of the request and reads the first answer.
+func (p *process) ask(rest []byte) (any, error) {
 	// A helper that gave up has said why before it closed the socket.
-	_, werr := p.control.Write(r.Encode())
+	_, werr := p.control.Write(rest)
 	frame, err := proto.Read(p.control)
 	if err != nil {
 		return nil, errors.Join(werr, err)
