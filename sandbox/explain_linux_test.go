@@ -52,12 +52,12 @@ func TestExplain(t *testing.T) {
 // talk sends bytes to a helper of its own and returns its answer and end.
 func talk(t *testing.T, request []byte) (any, error) {
 	t.Helper()
-	path, err := helper.Path()
+	file, err := helper.File()
 	require.NoError(t, err)
 	ours, theirs, err := socketPair()
 	require.NoError(t, err)
 	defer ours.Close()
-	c := &exec.Cmd{Path: path, Args: []string{"helper"}, Env: []string{}, ExtraFiles: []*os.File{theirs}}
+	c := &exec.Cmd{Path: helperInChild, Args: []string{"helper"}, Env: []string{}, ExtraFiles: []*os.File{theirs, file}}
 	require.NoError(t, c.Start())
 	require.NoError(t, theirs.Close())
 	require.NoError(t, ours.SetDeadline(time.Now().Add(time.Minute)))

@@ -189,6 +189,16 @@ func TestConcurrent(t *testing.T) {
 	group.Wait()
 }
 
+// Whatever numbers the caller's open files have, the child's are right.
+func TestManyOpenFiles(t *testing.T) {
+	for range 100 {
+		f, err := os.Open("/dev/null")
+		require.NoError(t, err)
+		defer f.Close()
+		require.Equal(t, "x\n", string(run(t, Config{Stdin: strings.NewReader("x\n")}, "cat").Stdout))
+	}
+}
+
 // 78: after many runs the host is as before.
 func TestNoLeaks(t *testing.T) {
 	temp := t.TempDir()

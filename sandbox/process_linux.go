@@ -20,6 +20,10 @@ import (
 // itself, which its pid 1 does not survive either.
 const killPatience = 5 * time.Second
 
+// helperInChild is the second of the child's extra files. Only such a number is
+// certain: os/exec overwrites others while it arranges the child's files.
+const helperInChild = "/proc/self/fd/4"
+
 // cause is why a command was stopped from outside.
 type cause int
 
@@ -95,12 +99,13 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 // of the request as the socket takes is there before the helper, so that it
 // need not wait for this process to run again; the rest is returned.
 func (p *process) launch(c *Config, request []byte) ([]byte, error) {
-	path := c.HelperPath
+	path, extra := c.HelperPath, []*os.File(nil)
 	if path == "" {
-		var err error
-		if path, err = helper.Path(); err != nil {
+		file, err := helper.File()
+		if err != nil {
 			return nil, &ErrSetup{"load the helper", "set Config.HelperPath to an installed one", err}
 		}
+		path, extra = helperInChild, []*os.File{file}
 	}
 	var ours, theirs []*os.File
 	fail := func(err error) ([]byte, error) {
@@ -135,7 +140,7 @@ func (p *process) launch(c *Config, request []byte) ([]byte, error) {
 	p.control = control
 	p.cmd = &exec.Cmd{
 		Path: path, Args: []string{"lm-sandbox-helper"}, Env: []string{},
-		Stdout: theirs[1], Stderr: theirs[2], ExtraFiles: theirs[:1],
+		Stdout: theirs[1], Stderr: theirs[2], ExtraFiles: append(theirs[:1:1], extra...),
 		// No terminal of the caller's, nor the signals that it sends to its group.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}

@@ -9,39 +9,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A descriptor this high is not overwritten when a child's own are arranged.
-const minFD = 64
-
 // ErrMemfd is a host that refuses programs in memory.
 var ErrMemfd = errors.New("a program cannot be executed from memory here (sysctl vm.memfd_noexec?)")
 
-// Path returns a path that executes the embedded helper, from a file in memory
-// that nobody can change, shared by all sandboxes of this process.
-var Path = sync.OnceValues(func() (string, error) {
-	fd, err := sealed(binary)
+// File is the embedded helper in memory, where nobody can change it, shared by
+// all sandboxes of this process. It is executed by its number in the child.
+var File = sync.OnceValues(func() (*os.File, error) {
+	f, err := sealed(binary)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrMemfd, err)
+		return nil, fmt.Errorf("%w: %w", ErrMemfd, err)
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", fd), nil
+	return f, nil
 })
 
-func sealed(content []byte) (int, error) {
+func sealed(content []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate("lm-sandbox-helper", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) { // before Linux 6.3 all are executable
 		fd, err = unix.MemfdCreate("lm-sandbox-helper", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
-		return -1, os.NewSyscallError("memfd_create", err)
+		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	f := os.NewFile(uintptr(fd), "lm-sandbox-helper")
-	defer f.Close()
 	if _, err := f.Write(content); err != nil {
-		return -1, err
+		f.Close()
+		return nil, err
 	}
 	const seals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_WRITE
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals); err != nil {
-		return -1, os.NewSyscallError("F_ADD_SEALS", err)
+		f.Close()
+		return nil, os.NewSyscallError("F_ADD_SEALS", err)
 	}
-	high, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, minFD)
-	return high, os.NewSyscallError("F_DUPFD_CLOEXEC", err)
+	return f, nil
 }
