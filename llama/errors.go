@@ -70,12 +70,12 @@ func (e *DecodeError) Error() string {
 }
 
 func (e *DecodeError) kind() error {
-	switch {
-	case e.Code == 1:
+	switch e.Code {
+	case 1:
 		return ErrNoKVSlot
-	case e.Code == 2:
+	case 2:
 		return ErrAborted
-	case e.Code == -1:
+	case -1:
 		return ErrInvalidBatch
 	default:
 		return ErrFatal
@@ -131,7 +131,7 @@ func fromNative(err error, kind error, what string) error {
 	case native.CodeMemory:
 		return &ErrInsufficientMemory{What: what, Text: ne.Text}
 	case native.CodeGrammar:
-		if kind != ErrInvalidGrammar {
+		if !errors.Is(kind, ErrInvalidGrammar) {
 			kind = ErrGrammarRejected
 		}
 	}

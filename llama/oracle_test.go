@@ -22,7 +22,7 @@ func peer(t testing.TB, name string) string {
 	path, err := filepath.Abs(filepath.Join("..", "bin", "peers", name))
 	require.NoError(t, err)
 	if _, err := os.Stat(path); err != nil {
-		t.Fatalf("%v: run 'make peers'", err)
+		t.Skipf("%v: run 'make peers'", err) // `make test` builds them first and lets no such skip pass
 	}
 	return path
 }

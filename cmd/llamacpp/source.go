@@ -141,7 +141,7 @@ func publish(from, to string) error {
 // syncTree asks the disk to keep every file and directory under dir.
 func syncTree(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || !(d.IsDir() || d.Type().IsRegular()) {
+		if err != nil || (!d.IsDir() && !d.Type().IsRegular()) {
 			return err
 		}
 		return syncFile(path)

@@ -60,7 +60,7 @@ func RowResult(r *Row) (int32, error) {
 // Decode decodes one batch of flat arrays and samples the rows, all in one crossing.
 func (c Context) Decode(token, pos, seq []int32, logits []int8, rows []Row) error {
 	code := C.lm_decode(c.p, ptr32(token), ptr32(pos), ptr32(seq), (*C.int8_t)(unsafe.Pointer(unsafe.SliceData(logits))),
-		C.int32_t(len(token)), (*C.lm_row)(unsafe.SliceData(rows)), C.int32_t(len(rows)))
+		C.int32_t(len(token)), unsafe.SliceData(rows), C.int32_t(len(rows)))
 	if code == C.LM_OK {
 		return nil
 	}
