@@ -6,6 +6,9 @@
 SHELL         := /bin/bash
 .SHELLFLAGS   := -eu -o pipefail -c
 GO            ?= go
+# Without -trimpath Go's build cache holds the directory of the clone: a second
+# clone would compile everything again, the C++ of the shim too.
+export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
 CACHE         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lm-sandbox
 
 GOLANGCI_VERSION    := v2.15.0
@@ -22,7 +25,7 @@ help: ## list the targets
 
 .PHONY: build
 build: native ## bin/lm-sandbox
-	$(GO) build -trimpath -o bin/lm-sandbox ./cmd/lm-sandbox
+	$(GO) build -o bin/lm-sandbox ./cmd/lm-sandbox
 
 .PHONY: model
 model: build ## pull the default model
