@@ -176,6 +176,10 @@ func TestYoungKernelParts(t *testing.T) {
 		{21, "userfaultfd", "EPERM", nowhere, ""},
 		{23, "add_key", "EPERM", onHost, "ok"},
 		{23, "keyctl", "EPERM", onHost, "ok"},
+		{51, "memfd", "ENOSYS", onHost, "ok"},
+		{51, "shmget", "ENOSYS", onHost, "ok"},
+		{51, "semget", "ENOSYS", onHost, "ok"},
+		{51, "msgget", "ENOSYS", onHost, "ok"},
 		{29, "personality", "EPERM", onHost, "ok"},
 	})
 }

@@ -44,9 +44,14 @@ func TestSocketFamilies(t *testing.T) { // 92
 		{92, "socket alg", "EAFNOSUPPORT", nowhere, ""},
 		{92, "socket packet", "EAFNOSUPPORT", onHostAsRoot, "ok"},
 		{92, "socket netlink-audit", "EAFNOSUPPORT", onHost, "ok"},
+		{92, "socket udplite", "EPROTONOSUPPORT", nowhere, ""},
+		{92, "socket mptcp", "EPROTONOSUPPORT", nowhere, ""},
+		{92, "socketpair tipc", "EAFNOSUPPORT", nowhere, ""},
+		{92, "socketpair inet", "EAFNOSUPPORT", onHost, "ENOTSUP"},
 		{92, "socket raw", "EPERM", onHostAsRoot, "ok"},
 	})
 	for _, family := range []string{"inet", "unix", "netlink-route"} {
 		require.Equal(t, "ok", inside(t, Config{}, "socket "+family))
 	}
+	require.Equal(t, "ok", inside(t, Config{}, "socketpair unix"))
 }

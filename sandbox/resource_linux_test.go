@@ -32,10 +32,20 @@ func TestLimits(t *testing.T) {
 		{"busy loop", 58, Limits{CPU: time.Second}, "while :; do :; done", LimitCPU, "SIGXCPU", 152, ""},
 		{"busy loop of a child", 58, Limits{CPU: time.Second}, "(while :; do :; done); exit $?", LimitCPU, "", 152, ""},
 		{"busy loop ignores XCPU", 58, Limits{CPU: time.Second}, "trap '' XCPU; while :; do :; done", LimitCPU, "SIGKILL", 137, ""},
-		{"memory", 51, Limits{Memory: 64 << 20}, "/opt/probe memory 100 20000", LimitMemory, "SIGKILL", 137, ""},
+		{"memory", 51, Limits{Memory: 64 << 20}, "/opt/probe memory 80 20000", LimitMemory, "SIGKILL", 137, ""},
 		{"memory of many", 52, Limits{Memory: 64 << 20},
 			"for i in 1 2 3 4 5; do /opt/probe memory 20 20000 & done; wait", LimitMemory, "SIGKILL", 137, ""},
-		{"shared memory", 51, Limits{Memory: 64 << 20}, "/opt/probe shared-memory 100", LimitMemory, "SIGKILL", 137, ""},
+		{"shared memory", 51, Limits{Memory: 64 << 20}, "/opt/probe shared-memory 80", LimitMemory, "SIGKILL", 137, ""},
+		{"page tables", 51, Limits{Memory: 64 << 20}, "/opt/probe page-tables 64", LimitMemory, "SIGKILL", 137, ""},
+		{"memory of an ended first thread", 51, Limits{Memory: 64 << 20}, "/opt/probe orphan-threads 80 20000", LimitMemory, "SIGKILL", 137, ""},
+		{"memory while pid 1 is signalled", 51, Limits{Memory: 64 << 20},
+			"for i in 1 2; do (while :; do kill -CHLD 1; done) & done; /opt/probe memory 80 20000", LimitMemory, "SIGKILL", 137, ""},
+		{"memory once pid 1 is limited", 51, Limits{Memory: 64 << 20},
+			"prlimit --pid 1 --nofile=1:1 2>/dev/null; /opt/probe memory 80 20000", LimitMemory, "SIGKILL", 137, ""},
+		{"memory behind many pages of files", 51, Limits{Memory: 256 << 20}, `truncate -s 64M /workspace/f
+			for i in 1 2 3 4 5 6 7 8; do /opt/probe map-file /workspace/f 60 > /tmp/$i & done
+			until [ $(cat /tmp/? | grep -c mapped) = 8 ]; do sleep 0.05; done; /opt/probe memory 400 1500`,
+			LimitMemory, "SIGKILL", 137, ""},
 		{"file pages are none", 51, Limits{Memory: 16 << 20}, "cat $(ls /usr/lib/*/*.so* | head -n 400) | wc -c >/dev/null", LimitNone, "", 0, ""},
 		{"memory below", 51, Limits{Memory: 256 << 20}, "/opt/probe memory 100 100", LimitNone, "", 0, "100\nok\n"},
 		{"reservation", 51, Limits{Memory: 64 << 20}, "/opt/probe reserve 200", LimitNone, "", 0, "ENOMEM\n"},
@@ -55,11 +65,32 @@ func TestLimits(t *testing.T) {
 			if tc.limit == LimitFiles && !countsOpenFiles() {
 				tc.limit = LimitNone // not seen before Linux 6.2
 			}
-			r := run(t, probed(Config{Limits: tc.limits}), tc.command)
+			c := probed(Config{Limits: tc.limits})
+			if strings.Contains(tc.command, "/workspace/f") {
+				c.Workspace = t.TempDir() // of a disk
+			}
+			r := run(t, c, tc.command)
 			require.Equal(t, tc.code, r.ExitCode, "%s", r.Stderr)
 			require.Equal(t, tc.limit, r.Limit, "%s", r.Stderr)
 			require.Equal(t, tc.signal, r.Signal)
 			require.Equal(t, tc.stdout, string(r.Stdout))
+		})
+	}
+}
+
+// The process that keeps the limits has the payload's uid.
+func TestInitIsOutOfReach(t *testing.T) {
+	for _, command := range []string{
+		"prlimit --pid 1 --nofile=64:64", "prlimit --pid 1 --cpu=1:1", "renice -n 5 -p 1", "renice -n 5 -u user", "chrt --idle -p 0 1",
+		"taskset -p 1 1", "ionice -c 3 -p 1", "ionice -c 3 -u 1000",
+	} {
+		t.Run(command, func(t *testing.T) {
+			require.NotEqual(t, 0, run(t, Config{}, command).ExitCode)
+			own := strings.NewReplacer("-p 1 1", "-p 1 $$", "-p 0 1", "-p 0 $$", "-p 1", "-p $$", "--pid 1", "--pid $$").Replace(command)
+			if own != command {
+				r := run(t, Config{}, own)
+				require.Equal(t, 0, r.ExitCode, "%s: %s", own, r.Stderr)
+			}
 		})
 	}
 }

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -28,6 +29,9 @@ func init() {
 	register("setid", setID)
 	register("memory", useMemory)
 	register("shared-memory", useSharedMemory)
+	register("page-tables", usePageTables)
+	register("map-file", mapFile)
+	register("orphan-threads", orphanThreads)
 	register("reserve", reserve)
 	register("files", openFiles)
 	register("setuid", func([]string) error { return unix.Setuid(0) })
@@ -88,30 +92,73 @@ func setID(args []string) error {
 func useMemory(args []string) error {
 	mib, _ := strconv.Atoi(args[0])
 	hold, _ := strconv.Atoi(args[1])
-	kept := make([][]byte, mib)
-	for i := range kept {
-		kept[i] = make([]byte, 1<<20)
-		for j := 0; j < len(kept[i]); j += 4096 {
-			kept[i][j] = 1
-		}
+	if err := touch(mib, unix.MAP_PRIVATE); err != nil {
+		return err
 	}
 	time.Sleep(time.Duration(hold) * time.Millisecond)
-	fmt.Println(len(kept))
+	fmt.Println(mib)
 	return nil
 }
 
 // useSharedMemory does the same with memory that is a file of no name.
 func useSharedMemory(args []string) error {
 	mib, _ := strconv.Atoi(args[0])
-	m, err := unix.Mmap(-1, 0, mib<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANON)
-	if err != nil {
+	if err := touch(mib, unix.MAP_SHARED); err != nil {
 		return err
-	}
-	for i := 0; i < len(m); i += 4096 {
-		m[i] = 1
 	}
 	time.Sleep(time.Minute)
 	return nil
+}
+
+func touch(mib, kind int) error {
+	m, err := unix.Mmap(-1, 0, mib<<20, unix.PROT_READ|unix.PROT_WRITE, kind|unix.MAP_ANON)
+	for i := 0; i < len(m); i += 4096 {
+		m[i] = 1
+	}
+	return err
+}
+
+// usePageTables reads one byte of each 2 MiB of args[0] GiB, which has no page of its own.
+func usePageTables(args []string) error {
+	gib, _ := strconv.Atoi(args[0])
+	m, err := unix.Mmap(-1, 0, gib<<30, unix.PROT_READ, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err != nil {
+		return err
+	}
+	_ = unix.Madvise(m, unix.MADV_NOHUGEPAGE) // or there would be no tables; not every kernel has it
+	sum := byte(0)
+	for i := 0; i < len(m); i += 2 << 20 {
+		sum += m[i]
+	}
+	time.Sleep(time.Minute)
+	return syscall.Errno(sum)
+}
+
+// mapFile maps the file args[0] args[1] times, with all its pages, and waits.
+func mapFile(args []string) error {
+	times, _ := strconv.Atoi(args[1])
+	fd, err := unix.Open(args[0], unix.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	for range times {
+		if _, err := unix.Mmap(fd, 0, int(st.Size), unix.PROT_READ, unix.MAP_SHARED|unix.MAP_POPULATE); err != nil {
+			return err
+		}
+	}
+	fmt.Println("mapped")
+	time.Sleep(time.Minute)
+	return nil
+}
+
+// orphanThreads is useMemory in a process whose first thread has ended.
+func orphanThreads(args []string) error {
+	go func() { fmt.Println(outcome(useMemory(args))) }()
+	return raw(unix.SYS_EXIT, 0) // of this thread alone: main is locked to the first
 }
 
 // reserve asks for args[0] MiB in one piece, without touching them.

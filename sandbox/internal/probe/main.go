@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sort"
 	"syscall"
 
@@ -19,6 +20,8 @@ import (
 var probes = map[string]func(args []string) error{}
 
 func register(name string, f func(args []string) error) { probes[name] = f }
+
+func init() { runtime.LockOSThread() } // main runs on the first thread
 
 func main() {
 	if len(os.Args) < 2 {

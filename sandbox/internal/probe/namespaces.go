@@ -117,6 +117,38 @@ func init() {
 	register("perf_event_open", func([]string) error { return raw(unix.SYS_PERF_EVENT_OPEN, 0, 0, 0, ^uintptr(0), 0) })
 	register("userfaultfd", func([]string) error { return raw(unix.SYS_USERFAULTFD, 1) })
 	register("socket", socket)
+	register("socketpair", socketPair)
+	register("memfd", func([]string) error {
+		_, err := unix.MemfdCreate("probe", 0)
+		return err
+	})
+	register("shmget", func([]string) error {
+		id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 4096, 0o600)
+		if err == nil {
+			_, err = unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+		}
+		return err
+	})
+	register("semget", func([]string) error { return ipc(unix.SYS_SEMGET, unix.SYS_SEMCTL, 1) })
+	register("msgget", func([]string) error { return ipc(unix.SYS_MSGGET, unix.SYS_MSGCTL, 0o600) })
+}
+
+// ipc makes a System V object of a kind and removes it.
+func ipc(get, control, arg uintptr) error {
+	id, _, errno := unix.Syscall(get, unix.IPC_PRIVATE, arg, 0o600)
+	if errno != 0 {
+		return errno
+	}
+	if get == unix.SYS_SEMGET {
+		return raw(control, id, 0, unix.IPC_RMID)
+	}
+	return raw(control, id, unix.IPC_RMID, 0)
+}
+
+func socketPair(args []string) error {
+	family := map[string]int{"unix": unix.AF_UNIX, "tipc": unix.AF_TIPC, "inet": unix.AF_INET}[args[0]]
+	_, err := unix.Socketpair(family, unix.SOCK_STREAM, 0)
+	return err
 }
 
 func socket(args []string) error {
@@ -124,6 +156,7 @@ func socket(args []string) error {
 		"vsock": {unix.AF_VSOCK, unix.SOCK_STREAM, 0}, "alg": {unix.AF_ALG, unix.SOCK_SEQPACKET, 0},
 		"packet": {unix.AF_PACKET, unix.SOCK_RAW, 0}, "netlink-audit": {unix.AF_NETLINK, unix.SOCK_RAW, 9},
 		"netlink-route": {unix.AF_NETLINK, unix.SOCK_RAW, 0}, "raw": {unix.AF_INET, unix.SOCK_RAW, 1},
+		"mptcp": {unix.AF_INET, unix.SOCK_STREAM, 262}, "udplite": {unix.AF_INET, unix.SOCK_DGRAM, 136},
 		"inet": {unix.AF_INET, unix.SOCK_STREAM, 0}, "unix": {unix.AF_UNIX, unix.SOCK_STREAM, 0},
 	}
 	f := families[args[0]]

@@ -127,6 +127,7 @@ _Noreturn void payload_run(const struct request *r, volatile int *failed);
 // watch.c: what the tree uses, sampled from pid 1.
 enum limit_hit { HIT_MEMORY = 1, HIT_TASKS = 2, HIT_FILES = 4, HIT_DISK = 8 };
 void watch_open(void);
+int64_t now_ms(void);
 uint32_t watch_sample(const struct request *r);
 
 #endif

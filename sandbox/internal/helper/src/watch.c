@@ -50,54 +50,86 @@ static const char *next_process(void)
 	return NULL;
 }
 
-// All resident memory: a bound, in which pages of files and pages that processes
-// share count for each of them.
-static uint64_t resident(const char *pid)
-{
-	char buf[128], *at = buf;
-	if (!read_proc(pid, "statm", buf, sizeof buf))
-		return 0;
-	strtoull(at, &at, 10);
-	return strtoull(at, &at, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 static uint64_t kilobytes(const char *text, const char *field)
 {
 	const char *at = strstr(text, field);
 	return at ? strtoull(at + strlen(field), NULL, 10) * 1024 : 0;
 }
 
-// Memory that no file on disk backs, shared pages divided among their users.
-// A process that makes itself private is charged all that it has.
+// Memory of a process that no file on disk backs.
+struct usage {
+	uint64_t pages;	 // its own or shared: what processes share counts for each of them
+	uint64_t tables; // its page tables
+};
+
+// A process whose first thread has ended shows its memory in the other threads only.
+static bool read_thread(const char *pid, char *buf, size_t size)
+{
+	char path[64];
+	snprintf(path, sizeof path, "%s/task", pid);
+	int fd = openat(dirfd(proc), path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *tasks = fd < 0 ? NULL : fdopendir(fd);
+	if (!tasks) {
+		if (fd >= 0)
+			close(fd);
+		return false;
+	}
+	bool found = false;
+	for (struct dirent *e; !found && (e = readdir(tasks));) {
+		if (e->d_name[0] < '1' || e->d_name[0] > '9')
+			continue;
+		snprintf(path, sizeof path, "task/%.20s/status", e->d_name);
+		found = read_proc(pid, path, buf, size) && strstr(buf, "\nVmPTE:");
+	}
+	closedir(tasks);
+	return found;
+}
+
+static struct usage usage(const char *pid)
+{
+	char buf[4096];
+	if (!read_proc(pid, "status", buf, sizeof buf))
+		return (struct usage){0, 0};
+	if (!strstr(buf, "\nVmPTE:") && (strstr(buf, "\nThreads:\t1\n") || !read_thread(pid, buf, sizeof buf)))
+		return (struct usage){0, 0};
+	return (struct usage){kilobytes(buf, "\nRssAnon:") + kilobytes(buf, "\nRssShmem:") + kilobytes(buf, "\nVmSwap:"),
+			      kilobytes(buf, "\nVmPTE:")};
+}
+
+// The same with shared pages divided among their users. A process that makes
+// itself private is charged all that it has.
 static uint64_t proportional(const char *pid)
 {
 	char buf[2048];
+	struct usage u = usage(pid);
 	if (!read_proc(pid, "smaps_rollup", buf, sizeof buf))
-		return resident(pid);
-	return kilobytes(buf, "\nPss_Anon:") + kilobytes(buf, "\nPss_Shmem:");
+		return u.pages + u.tables;
+	return kilobytes(buf, "\nPss_Anon:") + kilobytes(buf, "\nPss_Shmem:") + kilobytes(buf, "\nSwapPss:") + u.tables;
 }
 
-static int64_t now_ns(void)
+int64_t now_ms(void)
 {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
 // Exact, but it walks page tables: it is asked only when the bound is over the
-// limit, and takes at most a tenth of the time.
+// limit, and not all the time. The tables count themselves, so that a tree
+// cannot have many of them, and the pause is short, so that it buys no time.
 static bool over_memory(uint64_t limit)
 {
+	enum { MAX_PAUSE_MS = 100 };
 	static int64_t not_before;
-	int64_t begin = now_ns();
+	int64_t begin = now_ms();
 	uint64_t total = 0;
 	if (begin < not_before)
 		return false;
 	rewinddir(proc);
 	for (const char *pid; (pid = next_process());)
 		total += proportional(pid);
-	int64_t end = now_ns();
-	not_before = end + 9 * (end - begin);
+	int64_t end = now_ms(), pause = 9 * (end - begin);
+	not_before = end + (pause < MAX_PAUSE_MS ? pause : MAX_PAUSE_MS);
 	return total > limit;
 }
 
@@ -105,12 +137,14 @@ static bool over_memory(uint64_t limit)
 // files has their number as its size (Linux 6.2).
 uint32_t watch_sample(const struct request *r)
 {
-	uint64_t memory = 0, tasks = 0;
+	uint64_t pages = 0, tables = 0, tasks = 0;
 	uint32_t hit = 0;
 	struct stat st;
 	rewinddir(proc);
 	for (const char *pid; (pid = next_process());) {
-		memory += resident(pid);
+		struct usage u = usage(pid);
+		pages += u.pages;
+		tables += u.tables;
 		if (stat_proc(pid, "task", &st) && st.st_nlink > 2)
 			tasks += st.st_nlink - 2;
 		if (stat_proc(pid, "fd", &st) && (uint64_t)st.st_size >= r->max_files)
@@ -118,7 +152,7 @@ uint32_t watch_sample(const struct request *r)
 	}
 	if (tasks >= r->max_tasks)
 		hit |= HIT_TASKS;
-	if (memory > r->max_memory && over_memory(r->max_memory))
+	if (tables > r->max_memory || (pages + tables > r->max_memory && over_memory(r->max_memory)))
 		hit |= HIT_MEMORY;
 	return hit;
 }

@@ -1,10 +1,15 @@
 package policy
 
 // denied are the calls that are refused whatever their arguments. Those whose
-// arguments are in memory, where a filter cannot look, get ENOSYS: libraries
-// then fall back to the older call, which is checked.
+// arguments are in memory, where a filter cannot look, get ENOSYS, and so do
+// those that libraries can do without: they then fall back to an older call.
 var denied = actions(map[uint32][]string{
-	ENOSYS: {"clone3", "openat2"},
+	ENOSYS: {
+		"clone3", "openat2",
+		// Memory that no process maps and no limit counts; libraries fall back to
+		// files in /dev/shm or /tmp, which do count.
+		"memfd_create", "shmget", "semget", "msgget",
+	},
 	EPERM: {
 		// Mounts and namespaces, old interface and new.
 		"mount", "umount", "umount2", "pivot_root", "chroot", "setns",

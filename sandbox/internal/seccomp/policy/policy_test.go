@@ -83,6 +83,14 @@ func TestArguments(t *testing.T) {
 		{"socket", []uint64{16, 3, 0}, Allow}, {"socket", []uint64{16, 3, 9}, EAFNOSUPPORT}, {"socket", []uint64{16, 3, high}, Allow},
 		{"socket", []uint64{40, 1, 0}, EAFNOSUPPORT}, {"socket", []uint64{38, 5, 0}, EAFNOSUPPORT}, {"socket", []uint64{17, 3, 0}, EAFNOSUPPORT},
 		{"socket", []uint64{44, 3, 0}, EAFNOSUPPORT}, {"socket", []uint64{40 | high, 1, 0}, EAFNOSUPPORT}, {"socket", []uint64{31, 1, 0}, EAFNOSUPPORT},
+		{"socket", []uint64{2, 1, 262}, EPROTONOSUPPORT}, {"socket", []uint64{10, 2, 136 | high}, EPROTONOSUPPORT}, {"socket", []uint64{2, 2, 17}, Allow},
+		{"socketpair", []uint64{1, 1, 0}, Allow}, {"socketpair", []uint64{1 | high, 1, 0}, Allow}, {"socketpair", []uint64{30, 1, 0}, EAFNOSUPPORT},
+		{"socketpair", []uint64{16, 3, 0}, EAFNOSUPPORT}, {"socketpair", []uint64{2, 1, 0}, EAFNOSUPPORT},
+		{"prlimit64", []uint64{0, 7}, Allow}, {"prlimit64", []uint64{2, 7}, Allow}, {"prlimit64", []uint64{1, 7}, EPERM}, {"prlimit64", []uint64{1 | high, 7}, EPERM},
+		{"sched_setparam", []uint64{1}, EPERM}, {"sched_setscheduler", []uint64{1 | high}, EPERM}, {"sched_setattr", []uint64{1}, EPERM},
+		{"sched_setaffinity", []uint64{1}, EPERM}, {"sched_setaffinity", []uint64{0}, Allow}, {"sched_setscheduler", []uint64{17}, Allow},
+		{"setpriority", []uint64{0, 0}, Allow}, {"setpriority", []uint64{0, 1}, EPERM}, {"setpriority", []uint64{2, 0}, EPERM}, {"setpriority", []uint64{2 | high, 1000}, EPERM},
+		{"ioprio_set", []uint64{1, 0}, Allow}, {"ioprio_set", []uint64{1, 1 | high}, EPERM}, {"ioprio_set", []uint64{3, 1000}, EPERM}, {"ioprio_set", []uint64{2, 0}, Allow},
 	}
 	for _, goarch := range goarches {
 		vm, info := machine(t, goarch)
@@ -166,6 +174,7 @@ func TestNeverAllowed(t *testing.T) {
 			"io_uring_enter", "io_uring_register", "bpf", "perf_event_open", "userfaultfd", "add_key", "keyctl", "request_key",
 			"open_by_handle_at", "name_to_handle_at", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load",
 			"reboot", "swapon", "swapoff", "acct", "quotactl", "syslog", "clock_settime", "settimeofday", "clone3", "openat2",
+			"memfd_create", "shmget", "semget", "msgget",
 		} {
 			n, ok := info.SyscallNames[name]
 			require.True(t, ok, "%s on %s", name, goarch)
@@ -179,7 +188,7 @@ func TestAlwaysAllowed(t *testing.T) {
 	for _, goarch := range goarches {
 		vm, info := machine(t, goarch)
 		for _, name := range []string{"read", "write", "execve", "mmap", "futex", "rt_sigaction", "exit_group", "clone", "wait4",
-			"prctl", "seccomp", "memfd_create", "statx", "getrandom", "epoll_pwait", "ppoll", "landlock_create_ruleset"} {
+			"prctl", "seccomp", "statx", "getrandom", "epoll_pwait", "ppoll", "landlock_create_ruleset"} {
 			n, ok := info.SyscallNames[name]
 			require.True(t, ok, name)
 			require.Equal(t, Allow, action(t, vm, data(uint32(n), uint32(info.ID))), name)

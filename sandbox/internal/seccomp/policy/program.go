@@ -20,6 +20,8 @@ const (
 	EPERM        uint32 = errnoAction | 1
 	ENOSYS       uint32 = errnoAction | 38
 	EAFNOSUPPORT uint32 = errnoAction | 97
+
+	EPROTONOSUPPORT uint32 = errnoAction | 93
 )
 
 const (

@@ -16,9 +16,12 @@ const (
 
 	afUnix, afInet, afInet6, afNetlink = 1, 2, 10, 16
 	sockTypeMask, sockRaw, sockPacket  = 0xf, 3, 10
+	protoUDPLite, protoMPTCP           = 136, 262
 
 	cloneNewTime   = 0x00000080
 	cloneNewOthers = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+
+	prioUser, ioprioWhoUser = 2, 3
 
 	personalityLinux   = 0
 	personalityLinux32 = 8
@@ -42,6 +45,30 @@ var rules = map[string]rule{
 	"ioctl":       terminalRequests,
 	"personality": personalities,
 	"socket":      socketFamilies,
+	"socketpair":  onlyUnix,
+
+	"prlimit64":          refuseInit(0),
+	"sched_setparam":     refuseInit(0),
+	"sched_setscheduler": refuseInit(0),
+	"sched_setattr":      refuseInit(0),
+	"sched_setaffinity":  refuseInit(0),
+	"setpriority":        refuseInitAndUser(prioUser),
+	"ioprio_set":         refuseInitAndUser(ioprioWhoUser),
+}
+
+// refuseInit keeps pid 1, which has the payload's uid and watches its memory,
+// from being slowed down or limited by it.
+func refuseInit(arg uint32) rule {
+	return func(b *builder) label {
+		return b.argument(arg, b.branch(opJEQ, 1, b.ret(EPERM), b.ret(Allow)))
+	}
+}
+
+// The same for calls of the form (which, who), which can name a whole user too.
+func refuseInitAndUser(user uint32) rule {
+	return func(b *builder) label {
+		return b.argument(0, b.branch(opJEQ, user, b.ret(EPERM), refuseInit(1)(b)))
+	}
 }
 
 func refuseBits(arg, bits uint32) rule {
@@ -101,9 +128,16 @@ func personalities(b *builder) label {
 	return b.argument(0, next)
 }
 
-// Local, internet and routing sockets; no raw ones.
+func onlyUnix(b *builder) label {
+	return b.argument(0, b.branch(opJEQ, afUnix, b.ret(Allow), b.ret(EAFNOSUPPORT)))
+}
+
+// Local, internet and routing sockets; no raw ones, and of the protocols no
+// young or rare ones.
 func socketFamilies(b *builder) label {
-	raw := b.branch(opJEQ, sockPacket, b.ret(EPERM), b.ret(Allow))
+	rare := b.branch(opJEQ, protoUDPLite, b.ret(EPROTONOSUPPORT), b.ret(Allow))
+	rare = b.argument(2, b.branch(opJEQ, protoMPTCP, b.ret(EPROTONOSUPPORT), rare))
+	raw := b.branch(opJEQ, sockPacket, b.ret(EPERM), rare)
 	raw = b.argument(1, b.then(opAnd, sockTypeMask, b.branch(opJEQ, sockRaw, b.ret(EPERM), raw)))
 	// Netlink sockets are raw by nature; only protocol 0, NETLINK_ROUTE, is of use.
 	route := b.argument(2, b.branch(opJEQ, 0, b.ret(Allow), b.ret(EAFNOSUPPORT)))
