@@ -27,6 +27,7 @@ type scheduler struct {
 	reserved  int
 	queue     []*sequence // by arrival
 	running   []*sequence // by arrival
+	prompts   []*sequence // scratch of planPrompts
 	preempted uint64
 }
 
@@ -58,8 +59,7 @@ func (s *scheduler) idle() bool { return len(s.queue)+len(s.running) == 0 }
 
 // plan sees that every running sequence has the cells it needs, admits waiting
 // ones in the order of their arrival, and returns the next step: first one token
-// of each sequence that generates, then pieces of prompts, oldest first. It
-// appends to feeds.
+// of each sequence that generates, then pieces of prompts. It appends to feeds.
 func (s *scheduler) plan(feeds []feed) []feed {
 	for i := 0; i < len(s.running); i++ {
 		if seq := s.running[i]; len(seq.tokens) > seq.cells && !s.grow(seq) {
@@ -74,11 +74,29 @@ func (s *scheduler) plan(feeds []feed) []feed {
 			room--
 		}
 	}
+	return s.planPrompts(feeds, room)
+}
+
+// planPrompts gives the room of a step to the shortest remaining prompts, so
+// that a short request does not wait for a long one. A prompt ages by every
+// token of another one that is computed before it: it is overtaken by fewer
+// tokens than it has itself, then it goes first.
+func (s *scheduler) planPrompts(feeds []feed, room int) []feed {
+	s.prompts = s.prompts[:0]
 	for _, seq := range s.running {
-		if p := seq.pending(); p > 1 && room > 0 {
-			n := min(p, room)
+		if seq.pending() > 1 {
+			s.prompts = append(s.prompts, seq)
+		}
+	}
+	slices.SortStableFunc(s.prompts, func(a, b *sequence) int { return a.rank() - b.rank() })
+	overtaking := 0
+	for _, seq := range s.prompts {
+		seq.overtaken += overtaking
+		p := seq.pending()
+		if n := min(p, room); n > 0 {
 			feeds = append(feeds, feed{seq: seq, n: n, sample: n == p})
 			room -= n
+			overtaking += n
 		}
 	}
 	return feeds

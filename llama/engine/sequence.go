@@ -28,6 +28,8 @@ type sequence struct {
 	err      error
 	computed int // tokens of the prompt computed; again after a preemption
 
+	overtaken int // tokens of other prompts that were computed while this one waited
+
 	submitted, started, first, last time.Time
 }
 
@@ -42,6 +44,9 @@ const (
 // pending is the number of tokens that must be computed before the next one
 // can be sampled.
 func (s *sequence) pending() int { return len(s.tokens) - s.past }
+
+// rank orders the prompts of a step, lowest first.
+func (s *sequence) rank() int { return s.pending() - s.overtaken }
 
 // most is the number of cells that the sequence can ever use: its last token
 // is sampled but never computed.
