@@ -32,7 +32,8 @@ type ChatRequest struct {
 	// Sampling; nil = llama.DefaultSamplerParams(). Its Grammar counts as
 	// Grammar.
 	Sampling *llama.SamplerParams
-	// IgnoreEOS forbids the end-of-generation tokens.
+	// IgnoreEOS forbids the end-of-generation tokens, until a grammar or a
+	// schema allows nothing else.
 	IgnoreEOS bool
 	// EnableThinking; nil = as the template does by itself.
 	EnableThinking *bool
@@ -116,6 +117,11 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if err != nil {
 		return nil, errors.Join(err, render.Close())
 	}
+	if r.IgnoreEOS {
+		seq.newUnforced = func() (*llama.Sampler, error) {
+			return prompt.Sampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
+		}
+	}
 	shown := map[llama.Token]bool{}
 	for _, t := range prompt.PreservedTokens {
 		shown[t] = true
@@ -132,6 +138,9 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText bool, err error) {
 	if e.template == nil {
 		return nil, false, llama.ErrNoChatTemplate
+	}
+	if err := e.checkLength(contentBytes(r.Messages)); err != nil {
+		return nil, false, err
 	}
 	tools := len(r.Tools) > 0 && r.ToolChoice != "none"
 	if tools && (len(r.Schema) > 0 || r.Grammar != "" || r.Sampling != nil && r.Sampling.Grammar != "") {
@@ -150,4 +159,13 @@ func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText 
 	}
 	prompt, err = e.template.Apply(t)
 	return prompt, true, err
+}
+
+// contentBytes is the length of what every template shows.
+func contentBytes(messages []llama.ChatMessage) int {
+	n := 0
+	for _, m := range messages {
+		n += len(m.Content)
+	}
+	return n
 }

@@ -72,7 +72,7 @@ func TestChatRenderer(t *testing.T) {
 			if tt.tools {
 				r.Tools = []llama.Tool{tool}
 			}
-			e := &Engine{template: template}
+			e := &Engine{template: template, maxSeq: 1024, longestPiece: func() int { return 1 }}
 			if strings.Contains(tt.name, "in text") {
 				e.template = plain
 			}

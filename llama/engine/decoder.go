@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"log/slog"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
@@ -39,10 +40,31 @@ func (d *contextDecoder) decode(feeds []feed) error {
 	for i := range feeds {
 		if feeds[i].sample {
 			feeds[i].token, feeds[i].err = d.rows[row].Token, d.rows[row].Err
+			if errors.Is(feeds[i].err, llama.ErrGrammarRejected) && feeds[i].seq.newUnforced != nil {
+				d.sampleEnd(&feeds[i], d.rows[row].Index)
+			}
 			row++
 		}
 	}
 	return nil
+}
+
+// sampleEnd tells a grammar that is finished from one that is at a dead end:
+// where only the end is left, it is taken although it is forbidden.
+func (d *contextDecoder) sampleEnd(f *feed, index int) {
+	s, err := f.seq.newUnforced()
+	if err != nil {
+		return
+	}
+	defer func() { f.err = errors.Join(f.err, s.Close()) }()
+	for _, t := range f.seq.tokens[f.seq.prompt:] {
+		if s.Accept(t) != nil {
+			return
+		}
+	}
+	if token, err := s.Sample(d.ctx, index); err == nil && d.ctx.Model().Vocab().IsEOG(token) {
+		f.token, f.err = token, nil
+	}
 }
 
 // remove frees all cells of a sequence; a whole sequence can be removed from

@@ -54,7 +54,8 @@ type Engine struct {
 	maxSeq   int // positions of one sequence
 	params   Params
 
-	eogBias func() map[llama.Token]float32 // forbids the end-of-generation tokens
+	eogBias      func() map[llama.Token]float32 // forbids the end-of-generation tokens
+	longestPiece func() int                     // bytes of the longest token's text
 
 	mu       sync.Mutex
 	closing  bool
@@ -122,6 +123,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 		e.maxSeq = min(e.maxSeq, trained)
 	}
 	e.eogBias = sync.OnceValue(func() map[llama.Token]float32 { return eogBias(m.Vocab()) })
+	e.longestPiece = sync.OnceValue(func() int { return longestPiece(m.Vocab()) })
 	dec := &contextDecoder{ctx: ctx, batch: e.batch, log: p.Logger}
 	e.loop = newLoop(dec, newScheduler(ctx.NCtx(), ctx.NBatch(), p.MaxSequences, dec.remove), m.Vocab().IsEOG, p.Logger)
 	go e.loop.run()

@@ -55,6 +55,9 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	}()
 	prompt := r.Tokens
 	if prompt == nil {
+		if err := e.checkLength(len(r.Prompt)); err != nil {
+			return nil, err
+		}
 		if prompt, err = e.model.Vocab().Tokenize(r.Prompt, true, r.ParseSpecial); err != nil {
 			return nil, err
 		}
@@ -83,6 +86,11 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	seq, err := e.newSequence(prompt, r.MaxTokens, sampler)
 	if err != nil {
 		return nil, err
+	}
+	if r.IgnoreEOS {
+		seq.newUnforced = func() (*llama.Sampler, error) {
+			return llama.NewSampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
+		}
 	}
 	text := textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
 	return startStream[Delta](e, seq, text, textRenderer{}), nil

@@ -34,7 +34,8 @@ type Request struct {
 	// grammar that it follows. At most one of them, and of Sampling.Grammar.
 	Schema  json.RawMessage
 	Grammar string
-	// IgnoreEOS forbids the end-of-generation tokens.
+	// IgnoreEOS forbids the end-of-generation tokens, until a grammar or a
+	// schema allows nothing else.
 	IgnoreEOS bool
 }
 
@@ -119,6 +120,29 @@ func (e *Engine) newSequence(prompt []llama.Token, maxTokens int, sampler *llama
 		prompt: len(prompt), limit: len(prompt) + output, limitReason: reason, tokens: slices.Clone(prompt),
 		sampler: sampler, out: newMailbox[[]llama.Token](), retired: make(chan struct{}),
 	}, nil
+}
+
+// checkLength refuses text that is too long for the context whatever its tokens
+// are, before the time is spent to find them. The Have of its error is the
+// least that the text can have.
+func (e *Engine) checkLength(bytes int) error {
+	if n := bytes / e.longestPiece(); n > e.maxSeq {
+		return &llama.ErrContextFull{Have: n, Max: e.maxSeq}
+	}
+	return nil
+}
+
+// longestPiece is the length of the longest token's text.
+func longestPiece(v *llama.Vocab) int {
+	longest := 1
+	var piece []byte
+	for t := range llama.Token(v.NTokens()) {
+		var err error
+		if piece, err = v.AppendPiece(piece[:0], t, true); err == nil {
+			longest = max(longest, len(piece))
+		}
+	}
+	return longest
 }
 
 // checkPrompt refuses what cannot be computed before anything is.

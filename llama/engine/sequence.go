@@ -16,6 +16,9 @@ type sequence struct {
 	sampler     *llama.Sampler // used by the loop until retired
 	out         *mailbox[[]llama.Token]
 	retired     chan struct{}
+	// newUnforced, where the end is forbidden, makes a sampler with the same
+	// grammar that may end.
+	newUnforced func() (*llama.Sampler, error)
 
 	state    state
 	tokens   []llama.Token // prompt, then output
