@@ -35,10 +35,16 @@ func (r *ChatTemplateRequest) check() error {
 			return within(err, "message %d", i)
 		}
 	}
+	var cost schemaCost
 	for i := range r.Tools {
-		if err := r.Tools[i].check(); err != nil {
+		c, err := r.Tools[i].check()
+		if err != nil {
 			return within(err, "tool %d", i)
 		}
+		cost.add(c, 1)
+	}
+	if err := cost.check(); err != nil {
+		return errorf(ErrInvalidSchema, "the schemas of all tools together: %v", err)
 	}
 	switch r.ToolChoice {
 	case "", "auto", "none", "required":
@@ -54,7 +60,7 @@ func (r *ChatTemplateRequest) check() error {
 		}
 	}
 	if len(r.Schema) > 0 {
-		if err := checkSchema(r.Schema); err != nil {
+		if _, err := checkSchema(r.Schema, true); err != nil {
 			return err
 		}
 	}
@@ -66,6 +72,16 @@ func (r *ChatTemplateRequest) check() error {
 	return nil
 }
 
+// arguments of a call without any are an empty object, as tools without parameters get them.
+func (c *ToolCall) arguments() []byte {
+	if strings.TrimSpace(c.Arguments) == "" {
+		return []byte("{}")
+	}
+	return []byte(c.Arguments)
+}
+
+func validUTF8(raw []byte) []byte { return bytes.ToValidUTF8(raw, []byte("\uFFFD")) }
+
 func (m *ChatMessage) check() error {
 	switch m.Role {
 	case "system", "developer", "user", "assistant", "tool":
@@ -75,25 +91,27 @@ func (m *ChatMessage) check() error {
 	if len(m.ToolCalls) > 0 && m.Role != "assistant" {
 		return errorf(ErrInvalidMessage, "role %q: only an assistant calls tools", m.Role)
 	}
-	for i, c := range m.ToolCalls {
+	for i := range m.ToolCalls {
+		c := &m.ToolCalls[i]
 		if err := checkToolName(c.Name); err != nil {
 			return err
 		}
-		if err := checkJSON([]byte(c.Arguments)); err != nil {
+		if err := checkJSON(c.arguments()); err != nil {
 			return errorf(ErrInvalidMessage, "tool call %d: arguments: %v", i, err)
 		}
 	}
 	return nil
 }
 
-func (t *Tool) check() error {
+// check lets patterns pass that llama.cpp does not enforce: tools of other programs have them.
+func (t *Tool) check() (schemaCost, error) {
 	if err := checkToolName(t.Name); err != nil {
-		return err
+		return schemaCost{}, err
 	}
 	if len(t.Parameters) == 0 {
-		return nil
+		return schemaCost{}, nil
 	}
-	return checkSchema(t.Parameters)
+	return checkSchema(t.Parameters, false)
 }
 
 // checkToolName holds names to what cannot be taken for a control text of any template.
@@ -139,7 +157,7 @@ func (r *ChatTemplateRequest) encode(b *breaker) ([]byte, error) {
 		}
 		calls := make([]jsonObject, 0, len(m.ToolCalls))
 		for _, c := range m.ToolCalls {
-			f := jsonObject{"name": c.Name, "arguments": string(b.json([]byte(c.Arguments)))}
+			f := jsonObject{"name": c.Name, "arguments": string(b.json(c.arguments()))}
 			calls = append(calls, jsonObject{"type": "function", "id": b.text(c.ID), "function": f})
 		}
 		if len(calls) > 0 {
@@ -151,14 +169,14 @@ func (r *ChatTemplateRequest) encode(b *breaker) ([]byte, error) {
 	for _, t := range r.Tools {
 		parameters := json.RawMessage(`{"type":"object","properties":{}}`)
 		if len(t.Parameters) > 0 {
-			parameters = b.json(t.Parameters)
+			parameters = b.json(validUTF8(t.Parameters))
 		}
 		f := jsonObject{"name": t.Name, "description": b.text(t.Description), "parameters": parameters}
 		tools = append(tools, jsonObject{"type": "function", "function": f})
 	}
 	args := map[string]json.RawMessage{}
 	for name, v := range r.Args {
-		args[name] = b.json(v)
+		args[name] = b.json(validUTF8(v))
 	}
 	request := jsonObject{
 		"messages": messages, "tools": tools, "tool_choice": r.ToolChoice, "parallel_tool_calls": r.ParallelToolCalls,

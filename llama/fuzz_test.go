@@ -23,7 +23,7 @@ func FuzzLimits(f *testing.F) {
 	f.Add(`{% if x %}{{ a|b("c") }}{% elif y %}{# z #}{% endif %}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		_ = checkGrammarText(text)
-		_ = checkSchema([]byte(text))
+		_, _ = checkSchema([]byte(text), true)
 		_ = checkTemplate(text)
 	})
 }

@@ -14,24 +14,23 @@ const (
 	maxSchemaCubes = 500 * 500 * 500
 )
 
-func checkSchema(schema []byte) error {
+func checkSchema(schema []byte, strict bool) (schemaCost, error) {
 	if len(schema) > maxSchema {
-		return errorf(ErrInvalidSchema, "the JSON schema has %d bytes, at most %d are allowed", len(schema), maxSchema)
+		return schemaCost{}, errorf(ErrInvalidSchema, "the JSON schema has %d bytes, at most %d are allowed", len(schema), maxSchema)
 	}
-	cubes, err := scanJSON(schema)
+	if err := checkJSON(schema); err != nil {
+		return schemaCost{}, errorf(ErrInvalidSchema, "JSON schema: %v", err)
+	}
+	cost, err := walkSchema(schema, strict)
 	if err != nil {
-		return errorf(ErrInvalidSchema, "JSON schema: %v", err)
+		return cost, errorf(ErrInvalidSchema, "JSON schema: %v", err)
 	}
-	if cubes > maxSchemaCubes {
-		return errorf(ErrInvalidSchema, "JSON schema: its objects have too many properties: at most 500 in one, fewer in each of several")
-	}
-	return nil
+	return cost, nil
 }
 
 // SchemaToGrammar translates a JSON schema to a GBNF grammar. Schemas from strangers are held to limits: 256 KiB, 100 levels,
-// 500 properties, and those of [CheckGrammar] for the result.
-//
-// A pattern that llama.cpp cannot translate accepts any text; llama.cpp says so on stderr.
+// 500 properties in an object, 5000 subschemas, 1000 bytes for a name or pattern, no subschema that contains itself through
+// allOf, and those of [CheckGrammar] for the result. A pattern that llama.cpp cannot enforce is refused, too.
 //
 // # Errors
 //
@@ -39,7 +38,7 @@ func checkSchema(schema []byte) error {
 //
 // C: json_schema_to_grammar
 func SchemaToGrammar(schema []byte) (string, error) {
-	if err := checkSchema(schema); err != nil {
+	if _, err := checkSchema(schema, true); err != nil {
 		return "", err
 	}
 	if err := native.Init(); err != nil {
@@ -50,7 +49,7 @@ func SchemaToGrammar(schema []byte) (string, error) {
 		return "", fromNative(err, ErrInvalidSchema, "JSON schema")
 	}
 	if err := checkGrammarText(g); err != nil {
-		return "", errorf(ErrInvalidSchema, "the JSON schema's %s", strings.TrimPrefix(err.Error(), "llama: "))
+		return "", errorf(ErrInvalidSchema, "the JSON schema gives a grammar that cannot be used: %s", strings.TrimPrefix(err.Error(), "llama: "))
 	}
 	return g, nil
 }
