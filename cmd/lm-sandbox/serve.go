@@ -58,6 +58,10 @@ Beyond loopback a key is needed, which clients send as "Authorization: Bearer KE
 }
 
 func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
+	key := cmp.Or(f.key, os.Getenv("LM_SANDBOX_KEY"))
+	if err := server.CheckKey(f.addr, key); err != nil { // before the address is open and the model is loaded
+		return usage(err, "see 'lm-sandbox serve --help'")
+	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", f.addr)
 	if err != nil {
@@ -72,7 +76,7 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 
 	s, err := server.New(server.Options{
 		Engine: e, ModelName: m.Name, Sandbox: f.sandbox.config(),
-		Addr: f.addr, AllowedHosts: f.hosts, Key: cmp.Or(f.key, os.Getenv("LM_SANDBOX_KEY")),
+		Addr: f.addr, AllowedHosts: f.hosts, Key: key,
 		OllamaURL: os.Getenv("OLLAMA_URL"), OllamaModel: os.Getenv("OLLAMA_MODEL"),
 		Logger: slog.New(slog.NewTextHandler(std.err, nil)),
 	})

@@ -19,6 +19,7 @@ func engineError(err error) *apiError {
 	}{
 		{llama.ErrInvalidGrammar, "invalid_grammar"},
 		{llama.ErrInvalidSchema, "invalid_schema"},
+		{llama.ErrGrammarRejected, "grammar_rejected"}, // a grammar at a dead end, or biases that leave no token
 		{llama.ErrInvalidToken, "invalid_token"},
 		{llama.ErrInvalidParam, "invalid_parameter"},
 		{llama.ErrInvalidMessage, "invalid_message"},
@@ -36,7 +37,7 @@ func engineError(err error) *apiError {
 	case errors.As(err, &invalid):
 		return badRequest("invalid_request", "%s", err)
 	case errors.As(err, &full):
-		return badRequest("context_length_exceeded", "the prompt has %d tokens, the context holds %d: send less", full.Have, full.Max)
+		return badRequest("context_length_exceeded", "the prompt has at least %d tokens, the context holds %d: send less", full.Have, full.Max)
 	case errors.Is(err, llama.ErrNoChatTemplate):
 		return badRequest("no_chat_template", "the model that is loaded has no chat template: POST /llama-cpp/ continues plain text with it")
 	case errors.Is(err, engine.ErrBusy):

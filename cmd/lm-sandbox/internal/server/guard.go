@@ -17,12 +17,12 @@ type guard struct {
 	hasKey  bool
 }
 
-func newGuard(listenHost string, allowed []string, key string) (*guard, error) {
+// newGuard is for a checked address and key.
+func newGuard(addr string, allowed []string, key string) (*guard, error) {
 	g := &guard{hosts: map[string]bool{"localhost": true}, keyHash: sha256.Sum256([]byte(key)), hasKey: key != ""}
-	for _, c := range key {
-		if c <= ' ' || c > '~' {
-			return nil, &OptionError{"Key", "holds a space or a character that no HTTP header can carry: use printable ASCII"}
-		}
+	listenHost, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
 	}
 	// "All addresses" is nobody's name: requests to one of them pass by hostAllowed.
 	if ip, err := netip.ParseAddr(listenHost); listenHost != "" && (err != nil || !ip.IsUnspecified()) {

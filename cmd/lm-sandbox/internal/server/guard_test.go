@@ -212,6 +212,8 @@ func TestKeyRequiredBeyondLoopback(t *testing.T) {
 				require.NoError(t, err)
 				return
 			}
+			require.Equal(t, err, CheckKey(addr, ""))
+			require.NoError(t, CheckKey(addr, "k"))
 			require.ErrorIs(t, err, ErrKeyRequired)
 			var typed *KeyRequiredError
 			require.ErrorAs(t, err, &typed)

@@ -96,7 +96,8 @@ func decodeJSON(body []byte, v any) error {
 	case errors.As(err, &kind) && kind.Field == "":
 		return badRequest("invalid_type", "the body must be a JSON object, not %s", kind.Value)
 	case errors.As(err, &kind):
-		return badRequest("invalid_type", "field %q cannot hold a JSON %s", kind.Field, kind.Value)
+		name := strings.TrimPrefix(kind.Field, "samplingParams.") // embedded: no part of the name that the client wrote
+		return badRequest("invalid_type", "field %q cannot hold a JSON %s", name, kind.Value)
 	default:
 		return badRequest("invalid_json", "the body cannot be read as JSON: %s", err)
 	}

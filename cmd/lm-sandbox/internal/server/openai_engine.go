@@ -16,7 +16,7 @@ func (q *chatCompletionRequest) engineRequest() (engine.ChatRequest, error) {
 		return r, badRequest("unsupported_n", "n is %d: only 1 is supported; send several requests instead, they run at once", *q.N)
 	}
 	if q.Logprobs {
-		return r, badRequest("unsupported_logprobs", "logprobs are not supported")
+		return r, badRequest("unsupported_logprobs", "logprobs are not supported: leave the field out")
 	}
 	messages, err := engineMessages(q.Messages)
 	if err != nil {
@@ -150,17 +150,18 @@ func object(data []byte) (members map[string]json.RawMessage, ok bool) {
 	return members, err == nil && members != nil
 }
 
-// maxTokens returns the engine's limit: 0 = none.
+// maxTokens returns the engine's limit: 0 = none. As in llama-server, 0 of the client
+// still gives one token: the last step of the prompt samples it.
 func (q *chatCompletionRequest) maxTokens() (int, error) {
-	for _, limit := range []*int{q.NPredict, q.MaxCompletionTokens, q.MaxTokens} {
+	for _, limit := range []*wholeNumber{q.NPredict, q.MaxCompletionTokens, q.MaxTokens} {
 		switch {
 		case limit == nil:
 		case *limit == -1:
 			return 0, nil
-		case *limit < 1 || *limit > math.MaxInt32:
-			return 0, badRequest("invalid_max_tokens", "max_tokens is %d: it must be at least 1, or -1 for no limit", *limit)
+		case *limit < 0:
+			return 0, badRequest("invalid_max_tokens", "max_tokens is %d: it must be at least 0, or -1 for no limit", *limit)
 		default:
-			return *limit, nil
+			return int(min(max(*limit, 1), math.MaxInt32)), nil // no context is longer
 		}
 	}
 	return 0, nil
@@ -207,13 +208,13 @@ func (p *samplingParams) engineSampling() (*llama.SamplerParams, error) {
 		s.TopP = math.SmallestNonzeroFloat32
 	}
 	if p.TopK != nil {
-		s.TopK = min(max(*p.TopK, 0), 1<<20) // no vocabulary is larger
+		s.TopK = int32(min(max(*p.TopK, 0), 1<<20)) // no vocabulary is larger
 	}
 	if p.RepeatLastN != nil {
-		s.PenaltyLastN = *p.RepeatLastN
-		if s.PenaltyLastN < 0 {
-			return nil, badRequest("invalid_repeat_last_n", "repeat_last_n is %d: it must be at least 0", s.PenaltyLastN)
+		if *p.RepeatLastN < 0 {
+			return nil, badRequest("invalid_repeat_last_n", "repeat_last_n is %d: it must be at least 0", *p.RepeatLastN)
 		}
+		s.PenaltyLastN = int32(min(*p.RepeatLastN, math.MaxInt32))
 		if s.PenaltyLastN == 0 { // no penalties; to the library 0 means its default
 			s.RepeatPenalty, s.PresencePenalty, s.FrequencyPenalty = 0, 0, 0
 		}

@@ -22,15 +22,15 @@ type chatCompletionRequest struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
 
-	MaxTokens           *int        `json:"max_tokens"`
-	MaxCompletionTokens *int        `json:"max_completion_tokens"`
-	N                   *int        `json:"n"`
-	Stop                stopStrings `json:"stop"`
-	Logprobs            bool        `json:"logprobs"`
+	MaxTokens           *wholeNumber `json:"max_tokens"`
+	MaxCompletionTokens *wholeNumber `json:"max_completion_tokens"`
+	N                   *wholeNumber `json:"n"`
+	Stop                stopStrings  `json:"stop"`
+	Logprobs            bool         `json:"logprobs"`
 	samplingParams
 
 	// llama-server's own.
-	NPredict           *int            `json:"n_predict"` // wins over max_tokens
+	NPredict           *wholeNumber    `json:"n_predict"` // wins over max_tokens
 	IgnoreEOS          bool            `json:"ignore_eos"`
 	CachePrompt        *bool           `json:"cache_prompt"` // taken, without effect: the engine always reuses what it has
 	Grammar            string          `json:"grammar"`
@@ -41,17 +41,45 @@ type chatCompletionRequest struct {
 	} `json:"chat_template_kwargs"`
 }
 
+// wholeNumber is an integer however JSON spells it: 3, 3.0, 3e2. One beyond 64 bits
+// becomes the nearest one within.
+type wholeNumber int64
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (n *wholeNumber) UnmarshalJSON(data []byte) error {
+	if isNull(data) {
+		return nil
+	}
+	err := json.Unmarshal(data, (*int64)(n))
+	if err == nil {
+		return nil
+	}
+	var number float64
+	if json.Unmarshal(data, &number) != nil || number != math.Trunc(number) {
+		return err // the decoder adds the field
+	}
+	switch {
+	case number >= math.MaxInt64:
+		*n = math.MaxInt64
+	case number <= math.MinInt64:
+		*n = math.MinInt64
+	default:
+		*n = wholeNumber(number)
+	}
+	return nil
+}
+
 type samplingParams struct {
-	Seed             *int64    `json:"seed"` // -1 = random
-	Temperature      *float32  `json:"temperature"`
-	TopP             *float32  `json:"top_p"`
-	TopK             *int32    `json:"top_k"`
-	MinP             *float32  `json:"min_p"`
-	RepeatPenalty    *float32  `json:"repeat_penalty"`
-	RepeatLastN      *int32    `json:"repeat_last_n"`
-	PresencePenalty  *float32  `json:"presence_penalty"`
-	FrequencyPenalty *float32  `json:"frequency_penalty"`
-	LogitBias        logitBias `json:"logit_bias"`
+	Seed             *wholeNumber `json:"seed"` // -1 = random
+	Temperature      *float32     `json:"temperature"`
+	TopP             *float32     `json:"top_p"`
+	TopK             *wholeNumber `json:"top_k"`
+	MinP             *float32     `json:"min_p"`
+	RepeatPenalty    *float32     `json:"repeat_penalty"`
+	RepeatLastN      *wholeNumber `json:"repeat_last_n"`
+	PresencePenalty  *float32     `json:"presence_penalty"`
+	FrequencyPenalty *float32     `json:"frequency_penalty"`
+	LogitBias        logitBias    `json:"logit_bias"`
 }
 
 type messageParam struct {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,13 @@ func TestTranslation(t *testing.T) {
 		{`"max_tokens":7`, plain(func(r *engine.ChatRequest) { r.MaxTokens = 7 })},
 		{`"max_tokens":7,"max_completion_tokens":8`, plain(func(r *engine.ChatRequest) { r.MaxTokens = 8 })},
 		{`"max_tokens":7,"n_predict":9`, plain(func(r *engine.ChatRequest) { r.MaxTokens = 9 })},
+		{`"max_tokens":0`, plain(func(r *engine.ChatRequest) { r.MaxTokens = 1 })},
+		{`"max_tokens":3.0`, plain(func(r *engine.ChatRequest) { r.MaxTokens = 3 })},
+		{`"max_tokens":2e2`, plain(func(r *engine.ChatRequest) { r.MaxTokens = 200 })},
+		{`"max_completion_tokens":99999999999`, plain(func(r *engine.ChatRequest) { r.MaxTokens = math.MaxInt32 })},
+		{`"n_predict":1e300`, plain(func(r *engine.ChatRequest) { r.MaxTokens = math.MaxInt32 })},
+		{`"n":1.0,"seed":7.0,"top_k":3.0`, sampling(func(s *llama.SamplerParams) { s.Seed, s.TopK = 7, 3 })},
+		{`"top_k":1e12`, sampling(func(s *llama.SamplerParams) { s.TopK = 1 << 20 })},
 		{`"max_tokens":-1`, plain(func(*engine.ChatRequest) {})},
 		{`"stop":"\n"`, plain(func(r *engine.ChatRequest) { r.Stop = []string{"\n"} })},
 		{`"stop":["a","é"]`, plain(func(r *engine.ChatRequest) { r.Stop = []string{"a", "é"} })},
@@ -115,10 +123,11 @@ func TestTranslationRefuses(t *testing.T) {
 		`"n":3`:                                    "unsupported_n",
 		`"n":"1"`:                                  "invalid_type",
 		`"logprobs":true`:                          "unsupported_logprobs",
-		`"max_tokens":0`:                           "invalid_max_tokens",
+		`"max_tokens":-1e300`:                      "invalid_max_tokens",
+		`"max_tokens":"3"`:                         "invalid_type",
+		`"seed":0.5`:                               "invalid_type",
 		`"max_tokens":-2`:                          "invalid_max_tokens",
 		`"max_tokens":1.5`:                         "invalid_type",
-		`"max_tokens":99999999999`:                 "invalid_max_tokens",
 		`"temperature":-0.1`:                       "invalid_temperature",
 		`"temperature":"hot"`:                      "invalid_type",
 		`"temperature":1e99`:                       "invalid_type",
@@ -165,6 +174,16 @@ func TestTranslationRefuses(t *testing.T) {
 }
 
 var manyStops = strings.TrimSuffix(strings.Repeat(`"a",`, maxStops+1), ",")
+
+func TestWrongTypeIsNamed(t *testing.T) {
+	for fields, want := range map[string]string{
+		`"max_tokens":"3"`: `field "max_tokens" cannot hold a JSON string`,
+		`"seed":0.5`:       `field "seed" cannot hold a JSON number 0.5`,
+	} {
+		_, err := translate(t, fields)
+		require.EqualError(t, err, want)
+	}
+}
 
 func TestMessages(t *testing.T) {
 	for _, test := range []struct {

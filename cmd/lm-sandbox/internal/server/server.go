@@ -92,14 +92,10 @@ func New(o Options) (*Server, error) {
 	if o.Addr == "" {
 		o.Addr = DefaultAddr
 	}
-	host, _, err := net.SplitHostPort(o.Addr)
-	if err != nil {
-		return nil, &OptionError{"Addr", "\"" + o.Addr + "\" is not host:port"}
+	if err := CheckKey(o.Addr, o.Key); err != nil {
+		return nil, err
 	}
-	if o.Key == "" && !loopbackHost(host) {
-		return nil, &KeyRequiredError{Addr: o.Addr}
-	}
-	g, err := newGuard(host, o.AllowedHosts, o.Key)
+	g, err := newGuard(o.Addr, o.AllowedHosts, o.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +119,25 @@ func New(o Options) (*Server, error) {
 	}
 	s.routes = s.newRoutes()
 	return s, nil
+}
+
+// CheckKey returns what [New] would say of an address and a key: a
+// [KeyRequiredError], an [OptionError], or nil. It is for callers that have work
+// to do before they can call New.
+func CheckKey(addr, key string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return &OptionError{"Addr", "\"" + addr + "\" is not host:port"}
+	}
+	if key == "" && !loopbackHost(host) {
+		return &KeyRequiredError{Addr: addr}
+	}
+	for _, c := range key {
+		if c <= ' ' || c > '~' {
+			return &OptionError{"Key", "holds a space or a character that no HTTP header can carry: use printable ASCII"}
+		}
+	}
+	return nil
 }
 
 func newBashRunner(o Options) bashRunner {
