@@ -45,25 +45,25 @@ func (c *chatRenderer) add(d *ChatDelta, text string, _ []llama.Token) bool {
 // end parses the whole text as a finished message. Text that is none, because
 // it was cut or because the model does not keep to its own format, is not lost:
 // what can be read of it is sent, and where it was not cut and nothing can be
-// read, the text as it is.
+// read, the text as it is. So is white space alone, which llama.cpp's parsers
+// drop before JSON (llama-server does the same).
 func (c *chatRenderer) end(d *ChatDelta, r *Result) {
 	d.Result = r
 	text := c.text.String()
-	if r.FinishReason == FinishStop {
-		if m, err := c.parser.Parse(text, false); err == nil {
-			c.send(d, m)
-			if len(c.sent.ToolCalls) > 0 {
-				r.FinishReason = FinishToolCalls
-			}
-			return
-		}
+	cut := r.FinishReason != FinishStop
+	m, err := c.parser.Parse(text, cut)
+	whole := err == nil && !cut
+	if err != nil && !cut {
+		m, err = c.parser.Parse(text, true)
 	}
-	m, err := c.parser.Parse(text, true)
 	if err == nil {
 		c.send(d, m)
 	}
-	nothing := c.sent.Content == "" && c.sent.ReasoningContent == "" && len(c.sent.ToolCalls) == 0
-	if nothing && (err != nil || r.FinishReason == FinishStop) {
+	switch {
+	case whole && len(c.sent.ToolCalls) > 0:
+		r.FinishReason = FinishToolCalls
+	case c.sent.Content != "" || c.sent.ReasoningContent != "" || len(c.sent.ToolCalls) > 0:
+	case err != nil, !cut && !whole, strings.TrimSpace(text) == "":
 		d.Content += text
 	}
 }

@@ -63,6 +63,11 @@ func TestChatRenderer(t *testing.T) {
 		{"response in text, cut", `{"response": "Hällo \u00`, true, FinishLength, llama.ChatMessage{Content: "Hällo "}, FinishLength},
 		{"in text, cut before anything is said", `{"tool_c`, true, FinishLength, llama.ChatMessage{}, FinishLength},
 		{"in text, ended in the middle", `{"tool_c`, true, FinishStop, llama.ChatMessage{Content: `{"tool_c`}, FinishStop},
+		{"in text, nothing to say", `{"response": ""}`, true, FinishStop, llama.ChatMessage{}, FinishStop},
+		{"white space", "\n\n", false, FinishStop, llama.ChatMessage{Content: "\n\n"}, FinishStop},
+		{"white space before JSON, cut", "\n \n", false, FinishLength, llama.ChatMessage{Content: "\n \n"}, FinishLength},
+		{"white space before JSON, stopped", "\n", false, FinishStop, llama.ChatMessage{Content: "\n"}, FinishStop},
+		{"white space before JSON", "\n{}", false, FinishStop, llama.ChatMessage{Content: "{}"}, FinishStop},
 		{"in text, but no JSON", "Hello", true, FinishStop, llama.ChatMessage{Content: "Hello"}, FinishStop},
 		{"no tool call after all", "Just text", true, FinishStop, llama.ChatMessage{Content: "Just text"}, FinishStop},
 	}
@@ -73,6 +78,9 @@ func TestChatRenderer(t *testing.T) {
 				r.Tools = []llama.Tool{tool}
 			}
 			e := &Engine{template: template, maxSeq: 1024, longestPiece: func() int { return 1 }}
+			if strings.Contains(tt.name, "before JSON") {
+				r.Schema = json.RawMessage(`{"type":"object"}`)
+			}
 			if strings.Contains(tt.name, "in text") {
 				e.template = plain
 			}
