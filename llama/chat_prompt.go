@@ -174,11 +174,14 @@ type ChatParser struct {
 //
 // # Errors
 //
-//   - [ErrChatParse] when the text does not have the format; its caller may take the text as plain content then
+//   - [ErrChatParse] when the text does not have the format or has brackets nested deeper than 500 levels; its caller may take the text as plain content then
 //   - [ErrClosed]
 func (p *ChatParser) Parse(text string, partial bool) (ChatMessage, error) {
 	if p == nil || p.closed {
 		return ChatMessage{}, ErrClosed
+	}
+	if nestsDeeper(text, maxAnswerNesting) {
+		return ChatMessage{}, errorf(ErrChatParse, "parse the answer: brackets are nested deeper than %d levels", maxAnswerNesting)
 	}
 	result, err := p.native.Parse(strings.ToValidUTF8(text, "\uFFFD"), partial)
 	if err != nil {

@@ -43,6 +43,7 @@ type ggufValue struct {
 	ints     []int64 // arrays of 32-bit integers: the first ggufKeptInts
 	small    uint64  // arrays of 32-bit integers: bit n is set where n < 64 occurs
 	repeated string  // arrays of strings: one that occurs twice
+	nul      bool    // arrays of strings: one holds a NUL byte
 }
 
 const (
@@ -50,6 +51,7 @@ const (
 	ggufMaxTensors = 1 << 20
 	ggufMaxKey     = 1 << 16
 	ggufKeptInts   = 1024
+	ggufAlignment  = 32 // TENSOR_ALIGNMENT, which the CPU backend asserts of a mapped file's tensors
 )
 
 // ggufReader reads little-endian values and knows how many bytes are left, so that no count in the file is believed.
@@ -149,12 +151,16 @@ func (g *ggufReader) array(v *ggufValue) error {
 	switch {
 	case elem == ggufString:
 		seen := make(map[string]struct{}, min(v.length, 1<<20))
-		for range v.length {
+		for i := range v.length {
 			s, err := g.string()
 			if err != nil {
 				return err
 			}
-			if _, twice := seen[s]; twice && s != "" {
+			v.nul = v.nul || strings.IndexByte(s, 0) >= 0
+			if s == "" {
+				s = fmt.Sprintf("[EMPTY_%d]", i) // as llama.cpp names empty tokens
+			}
+			if _, twice := seen[s]; twice {
 				v.repeated = s
 			}
 			seen[s] = struct{}{}
@@ -243,6 +249,9 @@ func checkGGUF(r io.Reader, size int64) error {
 	if !ok || arch.kind != ggufString || arch.s == "" {
 		return fmt.Errorf("it names no architecture")
 	}
+	if v, ok := kv["general.alignment"]; ok && (v.kind != ggufU32 || v.n < ggufAlignment || v.n > 1<<20 || v.n&(v.n-1) != 0) {
+		return fmt.Errorf("general.alignment is %d: want a power of two from %d on", v.n, ggufAlignment)
+	}
 	h := hyperparams{kv: kv, arch: arch.s}
 	return h.check()
 }
@@ -329,6 +338,8 @@ func (h *hyperparams) check() error {
 		switch {
 		case v.kind != ggufArray || v.elem != ggufString:
 			failed = fmt.Errorf("tokenizer.ggml.tokens is not an array of texts")
+		case v.nul:
+			failed = fmt.Errorf("a token of the vocabulary contains a NUL byte")
 		case v.repeated != "":
 			failed = fmt.Errorf("the vocabulary holds %.40q twice", strings.ToValidUTF8(v.repeated, "?"))
 		}

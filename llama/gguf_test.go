@@ -85,8 +85,29 @@ func headMutations() map[string]*fixture {
 		out["general.architecture="+v] = base.with("general.architecture", v)
 	}
 	for _, v := range []string{"gpt2", "bert", "t5", "rwkv", "no_vocab", "none", "plamo2"} {
-		out["tokenizer.ggml.model="+v] = base.with("tokenizer.ggml.model", v)
+		f := base.with("tokenizer.ggml.model", v)
+		out["tokenizer.ggml.model="+v] = f
+		// special tokens that every text gets and that are not there
+		f = f.with("tokenizer.ggml.merges", []string{"a b"}).with("tokenizer.ggml.pre", "smollm")
+		for _, add := range []any{true, nil} {
+			for _, id := range []any{uint32(1<<32 - 1), uint32(100_000), nil} {
+				g := f
+				for _, key := range []string{"bos", "eos", "seperator"} {
+					g = g.with("tokenizer.ggml."+key+"_token_id", id).with("tokenizer.ggml.add_"+key[:3]+"_token", add)
+				}
+				out[fmt.Sprintf("tokenizer.ggml.model=%s specials=%v add=%v", v, id, add)] = g
+			}
+		}
 	}
+	for _, v := range []uint32{1, 2, 4, 8, 16, 32, 64, 3, 0, 1 << 31} {
+		out[fmt.Sprint("alignment ", v)] = base.with("general.alignment", v)
+	}
+	tokens, _, _ := fixtureVocab()
+	nul, empty := slices.Clone(tokens), slices.Clone(tokens)
+	nul[300] = "A\x00x"
+	empty[300], empty[301], empty[302] = "", "", "[EMPTY_300]"
+	out["NUL in a token"] = base.with("tokenizer.ggml.tokens", nul)
+	out["empty tokens"] = base.with("tokenizer.ggml.tokens", empty)
 	return out
 }
 
@@ -127,6 +148,7 @@ func init() {
 
 // tryModel uses a model whose file may lie; errors are right, aborts are not.
 func tryModel(m *llama.Model) {
+	_, _ = m.Vocab().Tokenize("", true, true)
 	toks, err := m.Vocab().Tokenize("hello", true, true)
 	if err != nil || len(toks) == 0 {
 		toks = []llama.Token{1, 2, 3}

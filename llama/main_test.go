@@ -171,6 +171,21 @@ func generate(t testing.TB, c *llama.Context, s *llama.Sampler, prompt []llama.T
 	}
 }
 
+// withTemplate runs f with a model's chat template, for children.
+func withTemplate(path, source string, f func(*llama.ChatTemplate) error) error {
+	m, err := llama.LoadModel(context.Background(), path, llama.ModelParams{})
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	ct, err := llama.NewChatTemplate(m, source)
+	if err != nil {
+		return err
+	}
+	defer ct.Close()
+	return f(ct)
+}
+
 func lastLine(s string) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return lines[len(lines)-1]

@@ -84,6 +84,10 @@ func LoadModel(ctx context.Context, path string, p ModelParams) (*Model, error) 
 	}
 	m := &Model{path: path, native: nm, info: nm.Info()}
 	m.vocab.m = m
+	if err := m.vocab.checkSpecials(); err != nil {
+		nm.Free()
+		return nil, errorf(ErrModelFormat, "load %s: %v", path, err)
+	}
 	meta, err := nm.Meta()
 	if err != nil {
 		nm.Free()

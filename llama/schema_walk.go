@@ -24,6 +24,7 @@ const (
 	maxSchemaOpenName = maxNesting - 10
 	maxSchemaChoices  = 10_000 // alternatives of one subschema through $ref, anyOf, oneOf and allOf
 	patternVisits     = 10     // each pattern copies all rules so far
+	maxSchemaClashes  = 20_000 // pairs of properties whose rules would have one name: 200 names without a letter or digit of ASCII
 )
 
 // schemaCost adds up what several schemas of one request cost.
@@ -64,11 +65,14 @@ type schemaWalk struct {
 	queue  []*schemaRef
 	levels int
 	strict bool // refuse patterns that llama.cpp does not enforce
+
+	rules   map[string]int // properties by the name of their rule
+	clashes int
 }
 
 // walkSchema gives the cost of a valid JSON value that is nested no deeper than maxNesting.
 func walkSchema(schema []byte, strict bool) (total schemaCost, err error) {
-	w := &schemaWalk{refs: map[string]*schemaRef{}, strict: strict}
+	w := &schemaWalk{refs: map[string]*schemaRef{}, rules: map[string]int{}, strict: strict}
 	d := json.NewDecoder(bytes.NewReader(schema))
 	d.UseNumber()
 	if err := d.Decode(&w.root); err != nil {
@@ -142,7 +146,7 @@ func (w *schemaWalk) refCost(r *schemaRef) (c schemaCost, err error) {
 		return c, fmt.Errorf("%q contains itself through allOf, which cannot be written out: use $ref alone", r.name)
 	case 0:
 		r.state = 1
-		if r.cost, err = w.cost(r.target, len(r.name)); err != nil {
+		if r.cost, err = w.cost(r.target, r.name); err != nil {
 			return c, err
 		}
 		r.state = 2
@@ -150,10 +154,10 @@ func (w *schemaWalk) refCost(r *schemaRef) (c schemaCost, err error) {
 	return r.cost, nil
 }
 
-// cost is that of writing one subschema out; path is the length of the names down to it.
-func (w *schemaWalk) cost(s schemaObject, path int) (schemaCost, error) {
-	total := schemaCost{visits: 1, text: path}
-	if path > maxSchemaPath {
+// cost is that of writing one subschema out; path is made of the names down to it.
+func (w *schemaWalk) cost(s schemaObject, path string) (schemaCost, error) {
+	total := schemaCost{visits: 1, text: len(path)}
+	if len(path) > maxSchemaPath {
 		return total, fmt.Errorf("property names on one path have more than %d bytes", maxSchemaPath)
 	}
 	if ref, ok := s["$ref"]; ok {
@@ -188,17 +192,24 @@ func (w *schemaWalk) cost(s schemaObject, path int) (schemaCost, error) {
 			return total, fmt.Errorf("property %.40q… has a name of %d bytes: at most %d are allowed, %d with additionalProperties",
 				name, len(name), maxSchemaName, maxSchemaOpenName)
 		}
-		if err := w.child(&own, value, path+1+len(name)); err != nil {
+		rule := path + "-" + name
+		key := ruleName(rule)
+		w.clashes += w.rules[key]
+		w.rules[key]++
+		if w.clashes > maxSchemaClashes {
+			return total, fmt.Errorf("too many property names differ in other than letters, digits and hyphens of ASCII only")
+		}
+		if err := w.child(&own, value, rule); err != nil {
 			return total, err
 		}
 	}
 	own.cubes = saturate(own.cubes + cube(len(properties)))
 	for _, key := range []string{"oneOf", "anyOf", "items", "prefixItems"} {
-		if err := w.child(&own, s[key], path+8); err != nil {
+		if err := w.child(&own, s[key], path+"-"+key); err != nil {
 			return total, err
 		}
 	}
-	if err := w.child(&own, s["additionalProperties"], path+16); err != nil {
+	if err := w.child(&own, s["additionalProperties"], path+"-additional-value"); err != nil {
 		return total, err
 	}
 	if parts, ok := s["allOf"].([]any); ok {
@@ -211,7 +222,7 @@ func (w *schemaWalk) cost(s schemaObject, path int) (schemaCost, error) {
 }
 
 // child adds the cost of a subschema or of a list of them; anything else is left for llama.cpp to refuse.
-func (w *schemaWalk) child(total *schemaCost, value any, path int) error {
+func (w *schemaWalk) child(total *schemaCost, value any, path string) error {
 	switch v := value.(type) {
 	case schemaObject:
 		c, err := w.cost(v, path)
@@ -220,68 +231,13 @@ func (w *schemaWalk) child(total *schemaCost, value any, path int) error {
 		}
 		total.add(c, 1)
 	case []any:
-		for _, item := range v {
+		for i, item := range v {
 			if s, ok := item.(schemaObject); ok {
-				if err := w.child(total, s, path); err != nil {
+				if err := w.child(total, s, path+"-"+strconv.Itoa(i)); err != nil {
 					return err
 				}
 			}
 		}
 	}
 	return nil
-}
-
-// merge adds the cost of an allOf: the properties of all its parts, and of the alternatives within them, become one object.
-func (w *schemaWalk) merge(total *schemaCost, parts []any, path int) error {
-	merged := 0
-	var part func(value any) error
-	part = func(value any) error {
-		s, _ := value.(schemaObject)
-		if ref, ok := s["$ref"]; ok {
-			r, err := w.ref(ref)
-			if err != nil {
-				return err
-			}
-			if _, err := w.refChoices(r); err != nil { // no cycle of references alone
-				return err
-			}
-			c, err := w.refCost(r)
-			if err != nil {
-				return err
-			}
-			total.add(c, 1)
-			total.text = saturate(total.text + c.visits*path)
-			s = r.target
-			if _, chained := s["$ref"]; chained {
-				return part(s)
-			}
-		}
-		properties, _ := s["properties"].(schemaObject)
-		merged += len(properties)
-		return nil
-	}
-	for _, p := range parts {
-		s, _ := p.(schemaObject)
-		if err := part(s); err != nil {
-			return err
-		}
-		for _, key := range []string{"oneOf", "anyOf"} {
-			alternatives, _ := s[key].([]any)
-			for _, alternative := range alternatives {
-				if err := part(alternative); err != nil {
-					return err
-				}
-			}
-		}
-		if err := w.child(total, s, path); err != nil {
-			return err
-		}
-	}
-	total.cubes = saturate(total.cubes + cube(merged))
-	return nil
-}
-
-func cube(n int) int {
-	n = min(n, 600)
-	return n * n * n
 }

@@ -30,6 +30,10 @@ func crashingSchemas() map[string]string {
 		properties = append(properties, fmt.Sprintf(`"p%d":{}`, i))
 	}
 	object := `{"type":"object","properties":{` + strings.Join(properties, ",") + `}}`
+	var signs []string // names that all give one rule's name
+	for i := range 240 {
+		signs = append(signs, `"`+strings.Repeat("!", i+1)+`":{}`)
+	}
 	doubling := func(format string, last string) string {
 		var b strings.Builder
 		for i := range 30 {
@@ -56,6 +60,7 @@ func crashingSchemas() map[string]string {
 		"doubled by anyOf":          doubling(`{"anyOf":[{"$ref":"#/$defs/d%[2]d"},{"$ref":"#/$defs/d%[2]d"}]}`, `{"type":"string"}`),
 		"doubled by lists of types": strings.Repeat(`{"type":["array","array"],"items":`, 45) + `{}` + strings.Repeat(`}`, 45),
 		"nested allOf of anyOf":     strings.Repeat(`{"allOf":[{"anyOf":[`, 24) + `{}` + strings.Repeat(`]}]}`, 24),
+		"names of signs":            `{"type":"object","properties":{` + strings.Join(signs, ",") + `}}`,
 		"long pattern":              `{"type":"string","pattern":"^a` + strings.Repeat("*", 200_000) + `$"}`,
 		"index with a tail":         `{"$ref":"#/a/0x","a":[{"$ref":"#/a/0x"}]}`,
 	}
@@ -112,6 +117,7 @@ func TestSchemasWithReferences(t *testing.T) {
 		"linked list":      `{"$ref":"#/$defs/n","$defs":{"n":{"type":"object","properties":{"v":{"type":"integer"},"next":{"anyOf":[{"$ref":"#/$defs/n"},{"type":"null"}]}},"required":["v","next"]}}}`,
 		"tree":             `{"type":"object","properties":{"kids":{"type":"array","items":{"$ref":"#/$defs/t"}}},"$defs":{"t":{"type":"object","properties":{"kids":{"type":"array","items":{"$ref":"#/$defs/t"}}}}}}`,
 		"merged":           `{"allOf":[{"$ref":"#/$defs/a"},{"type":"object","properties":{"y":{"type":"string"}}}],"$defs":{"a":{"type":"object","properties":{"x":{"type":"number"}}}}}`,
+		"not ASCII":        `{"type":"object","properties":{"姓名":{"type":"string"},"年龄":{"type":"integer"}},"required":["姓名","年龄"]}`,
 		"types":            `{"type":["string","null"]}`,
 		"open":             `{"type":"object","additionalProperties":{"type":"integer"},"properties":{"a":{"type":"string"},"another_longer_name":{}}}`,
 		"patterns":         `{"type":"object","properties":{"a":{"type":"string","pattern":"^[a-z]{2,5}\\.(x|yy)?\\$$"},"b":{"type":"string","pattern":"^(?:[0-9]+-)*z$"}}}`,

@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"fmt"
 	"math"
 	"sync"
 
@@ -124,8 +125,29 @@ func (v *Vocab) Text(t Token) (string, error) {
 	return s, fromNative(err, ErrInvalidToken, "text")
 }
 
+// checkSpecials refuses a vocabulary without the tokens that it says every text gets: the tokenizer asserts that they are there.
+func (v *Vocab) checkSpecials() error {
+	i := &v.m.info
+	if i.VocabType == native.VocabNone {
+		return nil
+	}
+	wordPiece := i.VocabType == native.VocabWordPiece
+	for _, t := range []struct {
+		name   string
+		id     int32
+		needed bool
+	}{
+		{"BOS", i.BOS, i.AddBOS || wordPiece}, {"EOS", i.EOS, i.AddEOS && !wordPiece}, {"SEP", i.SEP, wordPiece},
+	} {
+		if t.needed && (t.id < 0 || t.id >= i.NTokens) {
+			return fmt.Errorf("the vocabulary wants a %s token with every text and has none", t.name)
+		}
+	}
+	return nil
+}
+
 func (v *Vocab) acquire() error {
-	if v.m.info.VocabType == 0 {
+	if v.m.info.VocabType == native.VocabNone {
 		return ErrNoVocab
 	}
 	return v.m.acquire()

@@ -68,7 +68,7 @@ typedef struct {
     uint64_t size, n_params;
     int32_t  n_ctx_train, n_embd, n_layer, n_head, n_swa;
     int32_t  rope_type, vocab_type, n_tokens;
-    int32_t  bos, eos, eot, nl;
+    int32_t  bos, eos, eot, nl, sep;
     bool     has_encoder, has_decoder, is_recurrent, is_hybrid, is_diffusion;
     bool     add_bos, add_eos;
     char     desc[128];

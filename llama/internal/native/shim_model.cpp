@@ -79,6 +79,7 @@ void lm_model_get_info(const llama_model * m, lm_model_info * out) {
         out->eos          = llama_vocab_eos(v);
         out->eot          = llama_vocab_eot(v);
         out->nl           = llama_vocab_nl(v);
+        out->sep          = llama_vocab_sep(v);
         out->add_bos      = llama_vocab_get_add_bos(v);
         out->add_eos      = llama_vocab_get_add_eos(v);
         llama_model_desc(m, out->desc, sizeof out->desc);

@@ -44,11 +44,17 @@ type ModelInfo struct {
 	Size, NParams                                              uint64
 	NCtxTrain, NEmbd, NLayer, NHead, NSWA                      int32
 	RopeType, VocabType, NTokens                               int32
-	BOS, EOS, EOT, NL                                          int32
+	BOS, EOS, EOT, NL, SEP                                     int32
 	HasEncoder, HasDecoder, IsRecurrent, IsHybrid, IsDiffusion bool
 	AddBOS, AddEOS                                             bool
 	Desc                                                       string
 }
+
+// Types of a vocabulary (llama_vocab_type) as far as they are told apart.
+const (
+	VocabNone      = 0
+	VocabWordPiece = 3
+)
 
 // Flags of a token.
 const (
