@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -149,18 +148,6 @@ type (
 	}
 )
 
-// moveRefs makes the references of a schema that becomes part of a larger one
-// point to its new place, and keeps the order of its properties. In compact
-// JSON the replaced text can only be a key and the beginning of its value:
-// quotes inside strings are escaped.
-func moveRefs(schema json.RawMessage, to string) (json.RawMessage, error) {
-	var b bytes.Buffer
-	if err := json.Compact(&b, schema); err != nil {
-		return nil, err
-	}
-	return bytes.ReplaceAll(b.Bytes(), []byte(`"$ref":"#/`), []byte(`"$ref":"`+to)), nil
-}
-
 // maxParallelCalls bounds the calls of one answer.
 const maxParallelCalls = 16
 
@@ -169,7 +156,7 @@ func toolSchema(tools []llama.Tool, required, parallel bool) (json.RawMessage, e
 	var calls []any
 	for i, t := range tools {
 		key := fmt.Sprintf("tool%d", i)
-		parameters, err := moveRefs(parametersOf(t), "#/$defs/"+key+"/")
+		parameters, err := moveRefs(parametersOf(t), "#/$defs/"+key)
 		if err != nil {
 			return nil, invalid(fmt.Sprintf("ChatRequest.Tools[%d].Parameters", i), "not a JSON schema: %v", err)
 		}
