@@ -32,6 +32,7 @@ type gbnfItem struct {
 	of       *gbnfItem // of gbnfRepeat
 	min, max int       // of gbnfRepeat; max < 0 = any number
 	size     int       // elements that a repetition copies
+	class    int       // of a terminal: characters and ranges of a class
 }
 
 type gbnfKind int
@@ -296,7 +297,11 @@ func (p *gbnfParser) chars(closing byte) gbnfItem {
 		}
 	}
 	p.pos++
-	return gbnfItem{kind: gbnfTerminal, size: n}
+	item := gbnfItem{kind: gbnfTerminal, size: n, class: 1}
+	if !literal {
+		item.class = n
+	}
+	return item
 }
 
 func (p *gbnfParser) char() {

@@ -6,6 +6,7 @@ import "fmt"
 const (
 	maxGrammarBytes  = 256 << 10
 	maxGrammarStacks = 4096    // parse stacks alive at one place: each is tried with each token of the vocabulary
+	maxGrammarWeight = 1 << 13 // characters and ranges of all classes at one place: each is compared with each token's characters
 	maxGrammarWork   = 1 << 17 // stacks at one place times those that each leads to
 	maxGrammarVisits = 1 << 20 // calls of the search for left recursion, which visits shared rules again and again
 	maxGrammarDepth  = 1000    // depth of that search
@@ -14,6 +15,7 @@ const (
 // gbnfCost is the cost of what begins at one place of a grammar.
 type gbnfCost struct {
 	stacks int  // parse stacks that end in a terminal
+	weight int  // characters and ranges of these terminals
 	empty  int  // ways to be empty
 	visits int  // of the search for left recursion
 	depth  int  // of that search
@@ -94,6 +96,7 @@ func (a *gbnfAnalysis) alts(alts gbnfAlts) (gbnfCost, error) {
 				return sum, err
 			}
 			sum.stacks = saturate(sum.stacks + empty*c.stacks)
+			sum.weight = saturate(sum.weight + empty*c.weight)
 			empty = saturate(empty * c.empty)
 			sum.depth = max(sum.depth, c.depth+1)
 			if searching {
@@ -121,7 +124,7 @@ func (a *gbnfAnalysis) item(it *gbnfItem) (gbnfCost, error) {
 		if c.empty > 0 {
 			times = max(it.max, it.min, 1)
 		}
-		r := gbnfCost{stacks: saturate(c.stacks * times), depth: c.depth + 1, visits: 1 + c.visits, empty: c.empty}
+		r := gbnfCost{stacks: saturate(c.stacks * times), weight: saturate(c.weight * times), depth: c.depth + 1, visits: 1 + c.visits, empty: c.empty}
 		if c.direct {
 			r.visits = saturate(r.visits * times)
 			r.depth = saturate(r.depth + times)
@@ -134,14 +137,14 @@ func (a *gbnfAnalysis) item(it *gbnfItem) (gbnfCost, error) {
 		if it.size == 0 { // "" and []
 			return gbnfCost{empty: 1, direct: true}, nil
 		}
-		return gbnfCost{stacks: 1}, nil
+		return gbnfCost{stacks: 1, weight: max(it.class, 1)}, nil
 	}
 }
 
 // places checks the stacks at every place of the grammar, since parsing goes on from each.
 func (a *gbnfAnalysis) places(alts gbnfAlts) error {
 	for _, seq := range alts {
-		after, work := 0, 0
+		after, work, weight := 0, 0, 0
 		for i := len(seq) - 1; i >= 0; i-- {
 			it := &seq[i]
 			for it.kind == gbnfRepeat {
@@ -158,6 +161,10 @@ func (a *gbnfAnalysis) places(alts gbnfAlts) error {
 			}
 			work = saturate(c.stacks*max(after, 1) + min(c.empty, 1<<16)*min(work, 1<<20))
 			after = min(c.stacks+c.empty*after, 1<<20)
+			weight = saturate(c.weight + min(c.empty, 1<<16)*min(weight, 1<<14))
+			if weight > maxGrammarWeight {
+				return fmt.Errorf("the grammar's character classes are too large: at one place there can be at most %d characters and ranges", maxGrammarWeight)
+			}
 			if after > maxGrammarStacks || work > maxGrammarWork {
 				return fmt.Errorf("the grammar is too ambiguous: at one place it can go on in too many ways")
 			}

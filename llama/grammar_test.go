@@ -87,6 +87,8 @@ func hostileGrammars() map[string]string {
 		"token outside":            "root ::= <[99999999]>",
 		"unknown token":            "root ::= <no-such-token>",
 		"open token":               "root ::= <abc",
+		"huge class":               "root ::= [" + strings.Repeat("a", 255<<10) + "]*",
+		"many large classes":       "root ::= " + strings.Repeat("["+strings.Repeat("a", 60)+`] "z" | `, 3800) + `"b"`,
 	}
 }
 
@@ -191,6 +193,23 @@ func TestGrammarRejects(t *testing.T) {
 		require.ErrorIs(t, rows[0].Err, llama.ErrGrammarRejected)
 		require.Equal(t, llama.NullToken, rows[0].Token)
 	}
+}
+
+// The stacks of this grammar double with each token, which no look at its rules can tell.
+func TestGrammarThatGrowsFails(t *testing.T) {
+	m := fixtureModel(t)
+	x, err := m.Vocab().Tokenize("x", false, false)
+	require.NoError(t, err)
+	s := newSampler(t, m, llama.SamplerParams{Grammar: "root ::= a\na ::= \"x\" a \"y\" | \"x\" a \"z\" | \"x\""})
+	accepted := 0
+	for ; accepted < 40 && err == nil; accepted++ {
+		err = s.Accept(x[0])
+	}
+	require.ErrorIs(t, err, llama.ErrGrammarRejected)
+	require.ErrorContains(t, err, "too ambiguous")
+	require.Greater(t, accepted, 5)
+	require.NoError(t, s.Reset())
+	require.NoError(t, s.Accept(x[0]))
 }
 
 // A grammar that passes our limits is one that llama.cpp takes and that a sampler can use: what llama.cpp refuses, it writes to

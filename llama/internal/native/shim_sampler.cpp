@@ -5,6 +5,7 @@
 #include "sampling.h"
 
 #include <cmath>
+#include <ctime>
 #include <memory>
 #include <regex>
 
@@ -29,6 +30,29 @@ void check_grammar(const llama_model * m, const std::string & gbnf) {
         throw lm::grammar_error(log.text("failed to parse grammar"));
     }
 }
+
+// What one token may cost: an ambiguous grammar gets more expensive with every token, and nothing stops llama.cpp within a call.
+// The thread's own time does not depend on what else the machine does.
+class token_budget {
+  public:
+    explicit token_budget(lm_sampler * s) : s(s), begin(now()) {}
+    void check() {
+        if (!s->params.grammar.empty() && now() - begin > limit) {
+            s->broken = true;
+            throw lm::grammar_error("the grammar is too ambiguous: it takes longer than 2 s of processor time for a token");
+        }
+    }
+
+  private:
+    static double now() {
+        struct timespec t;
+        return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0 ? t.tv_sec + t.tv_nsec * 1e-9 : 0;
+    }
+    static constexpr double limit = 2.0;
+
+    lm_sampler * s;
+    double       begin;
+};
 
 common_sampler_ptr init(const llama_model * m, const common_params_sampling & params) {
     common_params_sampling p = params; // init may change it
@@ -85,8 +109,10 @@ llama_token lm::sample(lm_sampler * s, llama_context * ctx, int32_t index) {
     if (s->broken) {
         throw lm::grammar_error("the grammar has refused a token before; reset the sampler");
     }
-    const llama_token              token = common_sampler_sample(s->smpl.get(), ctx, index);
-    const llama_token_data_array * cur   = common_sampler_get_candidates(s->smpl.get(), false);
+    token_budget      budget(s);
+    const llama_token token = common_sampler_sample(s->smpl.get(), ctx, index);
+    budget.check();
+    const llama_token_data_array * cur = common_sampler_get_candidates(s->smpl.get(), false);
     // grammar and biases may leave no token, or the model none that is a number; what was drawn then means nothing
     if (!(cur->data[cur->selected].logit > -INFINITY)) {
         throw lm::grammar_error("no token of the vocabulary is allowed here");
@@ -208,7 +234,9 @@ int32_t lm_sampler_accept(lm_sampler * s, const int32_t * tokens, size_t n, bool
             for (size_t i = 0; i < n; i++) {
                 // the end of generation changes no grammar, but aborts the process where the grammar is not at its end
                 const bool end = !s->params.grammar.empty() && llama_vocab_is_eog(vocab, tokens[i]);
+                token_budget budget(s);
                 common_sampler_accept(s->smpl.get(), tokens[i], is_generated && !end);
+                budget.check();
             }
         } catch (const std::bad_alloc &) {
             s->broken = true;
