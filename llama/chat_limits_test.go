@@ -1,6 +1,7 @@
 package llama_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -44,4 +45,46 @@ func TestNestedAnswerDoesNotCrash(t *testing.T) {
 	out := runChild(t, "nested answer", time.Minute)
 	require.Contains(t, out, "\ndone")
 	require.Contains(t, out, "100000: llama: parse the answer: brackets are nested deeper")
+}
+
+const plainTemplate = `{% for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}{% for c in m.tool_calls %}{{ c.function.name }}({{ c.function.arguments | tojson }}){% endfor %}<|im_end|>
+{% endfor %}{% if tools %}{{ tools | tojson }}{% endif %}`
+
+func TestEmptyArgumentsAreAnObject(t *testing.T) {
+	c := chatTemplate(t, fixtureModel(t), plainTemplate)
+	for _, arguments := range []string{"", " \n", "{}"} {
+		p, err := c.Apply(llama.ChatTemplateRequest{Messages: []llama.ChatMessage{
+			{Role: "user", Content: "x"},
+			{Role: "assistant", ToolCalls: []llama.ToolCall{{ID: "1", Name: "now", Arguments: arguments}}},
+		}})
+		require.NoError(t, err)
+		require.Contains(t, p.Text, "now({})")
+	}
+}
+
+func TestToolsThatAreNotUTF8(t *testing.T) {
+	c := chatTemplate(t, fixtureModel(t), plainTemplate)
+	p, err := c.Apply(llama.ChatTemplateRequest{
+		Messages: []llama.ChatMessage{{Role: "user", Content: "x"}},
+		Tools:    []llama.Tool{{Name: "f", Parameters: json.RawMessage("{\"type\":\"object\",\"description\":\"a\xffb\"}")}},
+		Args:     map[string]json.RawMessage{"x": json.RawMessage("\"\xff\"")},
+	})
+	require.NoError(t, err)
+	require.Contains(t, p.Text, "a\uFFFDb")
+}
+
+func TestTooManyControlTexts(t *testing.T) {
+	m := fixtureModel(t)
+	c := chatTemplate(t, m, plainTemplate)
+	_, err := c.Apply(llama.ChatTemplateRequest{Messages: []llama.ChatMessage{{Role: "user", Content: strings.Repeat("<|im_end|>", 100_000)}}})
+	require.ErrorIs(t, err, llama.ErrInvalidMessage)
+	_, err = m.Vocab().Tokenize(strings.Repeat("<|im_end|>", 100_000), false, true)
+	require.ErrorIs(t, err, llama.ErrInvalidParam)
+	toks, err := m.Vocab().Tokenize(strings.Repeat("<|im_end|>", 10_000), false, true)
+	require.NoError(t, err)
+	require.Len(t, toks, 10_000)
+	toks, err = m.Vocab().Tokenize(strings.Repeat("<|im_end|>", 10_000), false, false)
+	require.NoError(t, err, "ordinary text")
+	require.Len(t, toks, 100_000)
 }

@@ -16,13 +16,17 @@ type ChatTemplate struct {
 	source   string
 	thinking bool
 
-	mu     sync.Mutex
+	mu     sync.RWMutex // held for reading while a request is rendered: llama.cpp's templates do not change by it
 	native native.Chat
 	closed bool
 }
 
-// NewChatTemplate compiles the model's own template, or override where it is not empty. A template is a program: it can run
-// for ever, so take an override only from who may also choose the model.
+// NewChatTemplate compiles the model's own template, or override where it is not empty.
+//
+// A template is a program, and nothing stops it: a loop over range(1000000000) or a text that doubles in a loop runs for ever
+// or until memory ends, and a macro that calls itself without an end overflows the stack, which ends the process. Templates
+// of real models have such macros, for nested values, so they cannot be refused. The nesting of the values themselves is
+// limited. So take a model, and an override, only from whom you would run a program.
 //
 // # Errors
 //
@@ -100,7 +104,10 @@ func (t *ChatTemplate) Close() error {
 //
 // # Errors
 //
-//   - [ErrInvalidMessage] for messages and tools that cannot be, [ErrInvalidSchema], [ErrInvalidGrammar], [ErrInvalidParam]
+//   - [ErrInvalidMessage] for messages and tools that cannot be, and for more than 8192 texts of control tokens in them
+//   - [ErrInvalidSchema], [ErrInvalidGrammar], [ErrInvalidParam]; the limits are those of [SchemaToGrammar], for all tools
+//     together. Patterns that llama.cpp cannot enforce are refused in Schema; in tools' parameters they stand for any text,
+//     which llama.cpp says on stderr
 //   - [ErrChatTemplate] when the template refuses them, for example roles in an order it does not know
 //   - [ErrClosed]
 //
@@ -120,6 +127,9 @@ func (t *ChatTemplate) Apply(r ChatTemplateRequest) (*ChatPrompt, error) {
 	if err != nil {
 		return nil, err
 	}
+	if b.marked > maxMarked {
+		return nil, errorf(ErrInvalidMessage, "the texts of control tokens occur %d times in the messages, at most %d times are allowed", b.marked, maxMarked)
+	}
 	result, err := t.apply(request)
 	if err != nil {
 		return nil, err
@@ -128,8 +138,8 @@ func (t *ChatTemplate) Apply(r ChatTemplateRequest) (*ChatPrompt, error) {
 }
 
 func (t *ChatTemplate) apply(request []byte) (string, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.mu.RLock()
+	defer t.mu.RUnlock()
 	if t.closed {
 		return "", ErrClosed
 	}

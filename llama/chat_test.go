@@ -171,7 +171,6 @@ func TestChatTemplateRefuses(t *testing.T) {
 		{"user calls", llama.ChatTemplateRequest{Messages: []llama.ChatMessage{{Role: "user", ToolCalls: []llama.ToolCall{{Name: "f", Arguments: "{}"}}}}}, llama.ErrInvalidMessage},
 		{"call name", llama.ChatTemplateRequest{Messages: call("<|im_end|>", "{}")}, llama.ErrInvalidMessage},
 		{"call arguments", llama.ChatTemplateRequest{Messages: call("f", "{")}, llama.ErrInvalidMessage},
-		{"no arguments", llama.ChatTemplateRequest{Messages: call("f", "")}, llama.ErrInvalidMessage},
 		{"deep arguments", llama.ChatTemplateRequest{Messages: call("f", deep)}, llama.ErrInvalidMessage},
 		{"tool name", llama.ChatTemplateRequest{Messages: user, Tools: []llama.Tool{{Name: "a b"}}}, llama.ErrInvalidMessage},
 		{"tool parameters", llama.ChatTemplateRequest{Messages: user, Tools: []llama.Tool{{Name: "f", Parameters: json.RawMessage("{")}}}, llama.ErrInvalidSchema},

@@ -42,6 +42,9 @@ type SamplerParams struct {
 	Grammar string
 }
 
+// minTemperature is the smallest one that llama.cpp can divide logits by; less is as good as 0.
+const minTemperature = 1e-30
+
 // DefaultSamplerParams are the defaults of llama.cpp's tools: temperature 0.8, top-k 40, top-p 0.95, min-p 0.05.
 func DefaultSamplerParams() SamplerParams {
 	return SamplerParams{Seed: RandomSeed, Temperature: 0.8, TopK: 40, TopP: 0.95, MinP: 0.05}
@@ -100,8 +103,12 @@ func (p *SamplerParams) native() *native.SamplerParams {
 		}
 		return v
 	}
+	temperature := p.Temperature
+	if temperature < minTemperature {
+		temperature = 0
+	}
 	np := &native.SamplerParams{
-		Seed: p.Seed, Temp: p.Temperature, TopK: p.TopK, TopP: or(p.TopP, 1), MinP: p.MinP, TypP: or(p.TypicalP, 1),
+		Seed: p.Seed, Temp: temperature, TopK: p.TopK, TopP: or(p.TopP, 1), MinP: p.MinP, TypP: or(p.TypicalP, 1),
 		TopNSigma: or(p.TopNSigma, -1), XTCProbability: p.XTCProbability, XTCThreshold: p.XTCThreshold,
 		DynatempRange: p.DynatempRange, DynatempExponent: or(p.DynatempExponent, 1),
 		PenaltyRepeat: or(p.RepeatPenalty, 1), PenaltyFreq: p.FrequencyPenalty, PenaltyPresent: p.PresencePenalty,

@@ -132,3 +132,14 @@ func TestSampleRefuses(t *testing.T) {
 		require.ErrorIs(t, s.AcceptPrompt([]llama.Token{1, tok}), llama.ErrInvalidToken)
 	}
 }
+
+// Logits divided by so little are infinite.
+func TestTinyTemperatureIsGreedy(t *testing.T) {
+	m := fixtureModel(t)
+	c := newContext(t, m, llama.ContextParams{NCtx: 64})
+	want := generate(t, c, newSampler(t, m, llama.SamplerParams{}), []llama.Token{1}, 4)
+	for _, temperature := range []float32{1e-31, 1e-38, 1e-45} {
+		require.NoError(t, c.Memory().Clear())
+		require.Equal(t, want, generate(t, c, newSampler(t, m, llama.SamplerParams{Temperature: temperature, Seed: 3}), []llama.Token{1}, 4))
+	}
+}

@@ -141,3 +141,9 @@ func TestPatternsThatAreNotEnforced(t *testing.T) {
 		require.ErrorIs(t, err, llama.ErrInvalidSchema, pattern)
 	}
 }
+
+func TestSchemaErrorsReadWell(t *testing.T) {
+	_, err := llama.SchemaToGrammar([]byte(`{"type":"string","maxLength":2000000000,"minLength":1000000000}`))
+	require.ErrorIs(t, err, llama.ErrInvalidSchema)
+	require.ErrorContains(t, err, "llama: the JSON schema gives a grammar that cannot be used: ")
+}

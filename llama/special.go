@@ -26,9 +26,14 @@ func (v *Vocab) specialTexts() (*specialTexts, error) {
 	if err := v.load(); err != nil {
 		return nil, err
 	}
+	return v.textsOf(native.TokenSpecial), nil
+}
+
+// textsOf needs a loaded vocabulary.
+func (v *Vocab) textsOf(kinds uint8) *specialTexts {
 	s := &specialTexts{texts: map[string]bool{}}
 	for t, flags := range v.pieces.Flags {
-		if flags&native.TokenSpecial == 0 {
+		if flags&kinds == 0 {
 			continue
 		}
 		if text := string(v.piece(Token(t))); text != "" && !s.texts[text] {
@@ -41,7 +46,36 @@ func (v *Vocab) specialTexts() (*specialTexts, error) {
 	}
 	slices.Sort(s.lengths)
 	slices.Reverse(s.lengths)
-	return s, nil
+	return s
+}
+
+// maxSplits is how many special and user-defined tokens one text may have: llama.cpp walks the list of parts from its
+// beginning for each of them, two seconds for as many.
+const maxSplits = 1 << 15
+
+// checkSplits refuses a text that llama.cpp would split into too many parts.
+func (v *Vocab) checkSplits(text string, parseSpecial bool) error {
+	if len(text) <= maxSplits {
+		return nil
+	}
+	if err := v.load(); err != nil {
+		return err
+	}
+	texts := v.splits[0]
+	if parseSpecial {
+		texts = v.splits[1]
+	}
+	splits := 0
+	for i := 0; i < len(text); {
+		n := texts.at(text, i)
+		if n > 0 {
+			if splits++; splits > maxSplits {
+				return errorf(ErrInvalidParam, "tokenize: more than %d special tokens in a text of %d bytes", maxSplits, len(text))
+			}
+		}
+		i += max(n, 1)
+	}
+	return nil
 }
 
 // at gives the length of the longest special text that begins at text[i], or 0.
@@ -57,11 +91,15 @@ func (s *specialTexts) at(text string, i int) int {
 	return 0
 }
 
+// maxMarked is how many special texts the messages of one request may have: each is tokenised on its own, and marks make the
+// prompt larger.
+const maxMarked = 8192
+
 // breaker marks the special texts of one request.
 type breaker struct {
 	specials        *specialTexts
 	begin, mid, end string
-	used            bool
+	marked          int // special texts
 	unmark          *strings.Replacer
 }
 
@@ -106,7 +144,7 @@ func (b *breaker) text(text string) string {
 		out.WriteString(b.end)
 		i += n
 		done = i
-		b.used = true
+		b.marked++
 	}
 	if done == 0 {
 		return text
@@ -163,7 +201,7 @@ type segment struct {
 
 // segments takes the marks out of a rendered prompt.
 func (b *breaker) segments(prompt string) ([]segment, error) {
-	if !b.used {
+	if b.marked == 0 {
 		return []segment{{text: prompt}}, nil
 	}
 	var out []segment

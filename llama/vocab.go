@@ -14,6 +14,7 @@ type Vocab struct {
 
 	once   sync.Once
 	pieces native.Pieces
+	splits [2]*specialTexts // what splits a text before it is tokenised: without and with parseSpecial
 	err    error
 }
 
@@ -44,10 +45,14 @@ func (v *Vocab) AddEOS() bool { return v.m.info.AddEOS }
 //
 // # Errors
 //
-//   - [ErrNoVocab], [ErrClosed], [ErrInvalidParam] for more than 2 GiB of text
+//   - [ErrNoVocab], [ErrClosed], [ErrInvalidParam] for more than 1 GiB of text or more than 32768 special and user-defined
+//     tokens in it, for which llama.cpp's time grows with their square
 //
 // C: llama_tokenize
 func (v *Vocab) Tokenize(text string, addSpecial, parseSpecial bool) ([]Token, error) {
+	if err := v.checkSplits(text, parseSpecial); err != nil {
+		return nil, err
+	}
 	if err := v.acquire(); err != nil {
 		return nil, err
 	}
@@ -64,7 +69,7 @@ func (v *Vocab) Tokenize(text string, addSpecial, parseSpecial bool) ([]Token, e
 //
 // # Errors
 //
-//   - [ErrInvalidToken], [ErrNoVocab], [ErrClosed]
+//   - [ErrInvalidToken], [ErrNoVocab], [ErrClosed], [ErrInvalidParam] for so many tokens that their text could have 256 MiB
 //
 // C: llama_detokenize
 func (v *Vocab) Detokenize(tokens []Token, removeSpecial, unparseSpecial bool) (string, error) {
@@ -72,7 +77,7 @@ func (v *Vocab) Detokenize(tokens []Token, removeSpecial, unparseSpecial bool) (
 		return "", err
 	}
 	defer v.m.release()
-	if len(tokens) > math.MaxInt32/16 {
+	if longest := v.MaxPieceLen(); len(tokens) > math.MaxInt32/(8*max(longest, 2)) {
 		return "", errorf(ErrInvalidParam, "detokenize: %d tokens are too many", len(tokens))
 	}
 	for _, t := range tokens {
@@ -103,6 +108,19 @@ func (v *Vocab) AppendPiece(dst []byte, t Token, special bool) ([]byte, error) {
 		return dst, nil
 	}
 	return append(dst, v.piece(t)...), nil
+}
+
+// MaxPieceLen is the length in bytes of the longest token's text, 0 without a vocabulary. A text of n bytes has at least
+// n/MaxPieceLen tokens, except where the vocabulary leaves text out: WordPiece and Unigram shorten white space.
+func (v *Vocab) MaxPieceLen() int {
+	if v.load() != nil {
+		return 0
+	}
+	longest, begin := 0, uint32(0)
+	for _, end := range v.pieces.Ends {
+		longest, begin = max(longest, int(end-begin)), end
+	}
+	return longest
 }
 
 // IsEOG says whether the token ends a generation: EOS, EOT and the like (llama_vocab_is_eog). Tokens outside the vocabulary
@@ -169,6 +187,10 @@ func (v *Vocab) load() error {
 		defer v.m.release()
 		pieces, err := v.m.native.Pieces(v.NTokens())
 		v.pieces, v.err = pieces, fromNative(err, ErrModelFormat, "vocabulary")
+		if v.err == nil {
+			v.splits[0] = v.textsOf(native.TokenSplits)
+			v.splits[1] = v.textsOf(native.TokenSplits | native.TokenSpecial)
+		}
 	})
 	return v.err
 }

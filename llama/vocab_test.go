@@ -1,6 +1,7 @@
 package llama_test
 
 import (
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -166,4 +167,15 @@ func FuzzTextDecoder(f *testing.F) {
 			t.Fatalf("%q, want %q", got.String(), want)
 		}
 	})
+}
+
+func TestMaxPieceLen(t *testing.T) {
+	v := fixtureModel(t).Vocab()
+	require.Equal(t, len("<|im_start|>"), v.MaxPieceLen())
+}
+
+func TestDetokenizeRefusesWhatCannotBeCounted(t *testing.T) {
+	v := fixtureModel(t).Vocab()
+	_, err := v.Detokenize(make([]llama.Token, math.MaxInt32/(8*v.MaxPieceLen())+1), false, false)
+	require.ErrorIs(t, err, llama.ErrInvalidParam)
 }

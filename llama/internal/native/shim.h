@@ -82,7 +82,7 @@ int32_t lm_model_meta(const struct llama_model * m, char ** out, size_t * n, cha
 
 // ---- vocabulary (shim_vocab.cpp)
 
-enum { LM_TOKEN_EOG = 1, LM_TOKEN_CONTROL = 2, LM_TOKEN_HIDDEN = 4, LM_TOKEN_SPECIAL = 8 };
+enum { LM_TOKEN_EOG = 1, LM_TOKEN_CONTROL = 2, LM_TOKEN_HIDDEN = 4, LM_TOKEN_SPECIAL = 8, LM_TOKEN_SPLITS = 16 };
 
 // Every token's text (*pieces, special tokens rendered), the end offset of each (*ends, n_tokens entries) and its flags.
 int32_t lm_vocab_pieces(const struct llama_model * m, char ** pieces, uint32_t ** ends, uint8_t ** flags, char ** err);

@@ -67,7 +67,8 @@ template <typename F> int32_t guard(char ** err, F && f) {
     } catch (const grammar_error & e) {
         return fail(LM_ERR_GRAMMAR, e.what(), err);
     } catch (const std::exception & e) {
-        return fail(LM_ERR, e.what(), err);
+        const std::string text = e.what();
+        return fail(LM_ERR, text.empty() || text == "std::exception" ? "llama.cpp gave no reason" : text, err);
     } catch (...) {
         return fail(LM_ERR, "unknown C++ exception", err);
     }

@@ -29,7 +29,8 @@ int32_t lm_vocab_pieces(const llama_model * m, char ** pieces, uint32_t ** ends,
             flag[t] = (llama_vocab_is_eog(v, t) ? LM_TOKEN_EOG : 0) | (llama_vocab_is_control(v, t) ? LM_TOKEN_CONTROL : 0) |
                       (hidden ? LM_TOKEN_HIDDEN : 0) |
                       // the texts that only tokenising with parse_special matches
-                      (attr & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN) ? LM_TOKEN_SPECIAL : 0);
+                      (attr & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN) ? LM_TOKEN_SPECIAL : 0) |
+                      (attr & LLAMA_TOKEN_ATTR_USER_DEFINED ? LM_TOKEN_SPLITS : 0);
         }
         *pieces = lm::copy(text.data(), text.size());
         *ends   = reinterpret_cast<uint32_t *>(lm::copy(reinterpret_cast<char *>(end.data()), end.size() * sizeof end[0]));

@@ -60,8 +60,9 @@ const (
 const (
 	TokenEOG     = 1
 	TokenControl = 2
-	TokenHidden  = 4 // has a text only when special tokens are rendered
-	TokenSpecial = 8 // its text is matched only when special tokens are parsed
+	TokenHidden  = 4  // has a text only when special tokens are rendered
+	TokenSpecial = 8  // its text is matched only when special tokens are parsed
+	TokenSplits  = 16 // its text is matched before all others
 )
 
 // Pieces holds the text of every token: token t's is Text[Ends[t-1]:Ends[t]].
