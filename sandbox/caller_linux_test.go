@@ -126,6 +126,43 @@ func TestFilesystemWithoutIDMap(t *testing.T) { // 108
 	require.Empty(t, string(out))
 }
 
+func init() {
+	// In a mount namespace of its own, with mounts below a workspace of root.
+	roles["submounts"] = func() {
+		ws := os.Getenv("LM_SANDBOX_TEST_DIR")
+		private, shown := filepath.Join(ws, "private"), filepath.Join(ws, "shown")
+		err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), os.Mkdir(private, 0o755), os.Mkdir(shown, 0o755),
+			unix.Mount("tmpfs", private, "tmpfs", 0, "mode=0700"))
+		if err != nil {
+			fmt.Println("mount:", err)
+			return
+		}
+		r, err := Run(context.Background(), Config{Workspace: ws}, "touch mine || exit 2; ls private || touch private/x")
+		if err != nil || r.ExitCode != 1 {
+			fmt.Println("what is private below is lent:", r.ExitCode, err)
+		}
+		if err := unix.Mount("/proc", shown, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			fmt.Println("mount:", err)
+		}
+		for field, c := range map[string]Config{"Workspace": {Workspace: ws}, "Binds[0].Source": {Binds: []Bind{{Source: shown, Target: "/data"}}}} {
+			_, err = Run(context.Background(), c, "true")
+			var config *ErrConfig
+			if !errors.As(err, &config) || config.Field != field {
+				fmt.Println("not refused:", field, err)
+			}
+		}
+	}
+}
+
+func TestMountsBelow(t *testing.T) {
+	needRoot(t)
+	c := again("submounts", "LM_SANDBOX_TEST_DIR="+t.TempDir())
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	out, err := c.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Empty(t, string(out))
+}
+
 func TestHelperPath(t *testing.T) {
 	dir := t.TempDir()
 	good, bad := filepath.Join(dir, "helper"), filepath.Join(dir, "other")

@@ -31,7 +31,10 @@ func explain(f proto.Failure, r *proto.Request, c *Config) error {
 	case proto.StageIDMap:
 		return &ErrOwner{Path: hostPath(f.Detail, r), Err: errno,
 			Remedy: "give it to an unprivileged user, or use one on ext4, xfs, btrfs or (from Linux 6.3) tmpfs"}
-	case proto.StageMount:
+	case proto.StageMount, proto.StageRoot:
+		if field := targetField(f.Detail, c); field != "" && (errno == syscall.ELOOP || errno == syscall.ENOTDIR) {
+			return &ErrConfig{field, "leads through a symbolic link or a file of the root"}
+		}
 		if field := bindField(f.Detail, c); field != "" {
 			return &ErrConfig{field, errno.Error()}
 		}
@@ -63,6 +66,16 @@ func bindField(target string, c *Config) string {
 	for i, b := range c.Binds {
 		if strings.TrimPrefix(b.Target, "/") == target {
 			return fmt.Sprintf("Binds[%d].Source", i)
+		}
+	}
+	return ""
+}
+
+// targetField is the field of c whose target is at or below a path of the new root.
+func targetField(detail string, c *Config) string {
+	for i, b := range c.Binds {
+		if within(b.Target, "/"+detail) {
+			return fmt.Sprintf("Binds[%d].Target", i)
 		}
 	}
 	return ""

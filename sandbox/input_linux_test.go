@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -69,6 +70,12 @@ func TestBadConfig(t *testing.T) { // 11, 101, 102, 103, 104
 		{"workspace is a file", "Workspace", Config{Workspace: file}},
 		{"workspace is the root", "Workspace", Config{Workspace: "/"}},
 		{"workspace is /etc", "Workspace", Config{Workspace: "/etc"}},
+		{"workspace is of many", "Workspace", Config{Workspace: "/tmp"}},
+		{"workspace is a spool", "Workspace", Config{Workspace: "/var/spool"}},
+		{"workspace is /run", "Workspace", Config{Workspace: "/run"}},
+		{"103 target through a link", "Binds[0].Target", bind(ws, "/var/tmp/lm-sandbox-test")},
+		{"1100 binds", "Binds", Config{Binds: manyBinds(ws)}},
+		{"relative helper", "HelperPath", Config{HelperPath: "helper"}},
 		{"workspace links to /etc", "Workspace", Config{Workspace: filepath.Join(ws, "link")}},
 		{"absent root", "Root", Config{Root: filepath.Join(ws, "none")}},
 		{"101 env with =", `Env["A=B"]`, env("A=B", "c")},
@@ -103,6 +110,19 @@ func TestBadConfig(t *testing.T) { // 11, 101, 102, 103, 104
 			require.NotEmpty(t, config.Reason)
 		})
 	}
+}
+
+func manyBinds(source string) []Bind {
+	binds := make([]Bind, 1100)
+	for i := range binds {
+		binds[i] = Bind{Source: source, Target: fmt.Sprintf("/data%d", i)}
+	}
+	return binds
+}
+
+func TestRealTimeSignal(t *testing.T) {
+	r := run(t, Config{}, "kill -RTMIN+3 $$")
+	require.Equal(t, "SIGRTMIN+3", r.Signal)
 }
 
 func TestHugeLimits(t *testing.T) { // 104

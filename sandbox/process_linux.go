@@ -92,6 +92,9 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 	if p.err == nil && p.stopped != causeNone { // the wall time was over before the start
 		return &Process{p}, nil
 	}
+	if p.stopped == causeContext {
+		return nil, p.err
+	}
 	return nil, errors.Join(p.err, err)
 }
 

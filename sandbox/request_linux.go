@@ -51,6 +51,9 @@ func (c *Config) request(path string, argv []string) (*proto.Request, Limits, er
 	if err != nil {
 		return nil, limits, &ErrConfig{"Root", err.Error()}
 	}
+	if len(ops) > proto.MaxOps {
+		return nil, limits, &ErrConfig{"Binds", fmt.Sprintf("with the root's entries %d steps of mounting, more than %d", len(ops), proto.MaxOps)}
+	}
 	spare, err := spareID()
 	if err != nil {
 		return nil, limits, err
@@ -89,6 +92,7 @@ func (l Limits) resources() []proto.Limit {
 		{Resource: unix.RLIMIT_CORE, Value: 1},
 		{Resource: unix.RLIMIT_MEMLOCK, Value: 64 << 10},
 		{Resource: unix.RLIMIT_MSGQUEUE, Value: 64 << 10},
+		{Resource: unix.RLIMIT_SIGPENDING, Value: 1024},
 		{Resource: unix.RLIMIT_NICE, Value: 0},
 		{Resource: unix.RLIMIT_RTPRIO, Value: 0},
 	}
@@ -107,6 +111,9 @@ func (c *Config) tree() (rootfs.Tree, error) {
 	if err := refuseSystem("Workspace", t.Workspace); err != nil {
 		return t, err
 	}
+	if err := refuseKernelMounts("Workspace", t.Workspace); err != nil {
+		return t, err
+	}
 	for i, b := range c.Binds {
 		field := fmt.Sprintf("Binds[%d].Source", i)
 		source, err := filepath.EvalSymlinks(b.Source)
@@ -119,6 +126,9 @@ func (c *Config) tree() (rootfs.Tree, error) {
 		}
 		if within(source, "/proc") || within("/proc", source) {
 			return t, &ErrConfig{field, fmt.Sprintf("%.64q shows the host's processes", source)}
+		}
+		if err := refuseKernelMounts(field, source); err != nil {
+			return t, err
 		}
 		if b.Writable {
 			if err := refuseSystem(field, source); err != nil {
@@ -151,20 +161,4 @@ func hostDir(field, name string) (string, error) {
 		return "", &ErrConfig{field, "not a directory"}
 	}
 	return abs, nil
-}
-
-// systemDirs are never lent for writing: what a payload changes there, the host runs.
-var systemDirs = []string{"/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/sbin",
-	"/sys", "/usr"}
-
-func refuseSystem(field, dir string) error {
-	if dir == "" || within(dir, "/dev/shm") && dir != "/dev/shm" {
-		return nil
-	}
-	for _, s := range systemDirs {
-		if within(dir, s) || within(s, dir) {
-			return &ErrConfig{field, fmt.Sprintf("%.64q belongs to the system; use a directory of your own", dir)}
-		}
-	}
-	return nil
 }

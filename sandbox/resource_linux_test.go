@@ -58,6 +58,8 @@ func TestLimits(t *testing.T) {
 			LimitDisk, "", 1, ""},
 		{"many empty files", 54, Limits{Disk: 4 << 20}, "cd /tmp && seq 5000 | xargs touch; exit $?", LimitDisk, "", 123, ""},
 		{"open files", 62, Limits{Files: 50}, "/opt/probe files; exit 1", LimitFiles, "", 1, "EMFILE\n"},
+		{"exits like a busy loop", 58, Limits{}, "exit 152", LimitNone, "", 152, ""},
+		{"exits like a big file", 53, Limits{}, "exit 153", LimitNone, "", 153, ""},
 		{"no limit", 0, Limits{}, "exit 1", LimitNone, "", 1, ""},
 	}
 	for _, tc := range tests {

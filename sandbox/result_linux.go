@@ -49,11 +49,23 @@ func (p *process) conclude(frame any, waitErr error) {
 
 func (r *Result) status(s syscall.WaitStatus) {
 	if s.Signaled() {
-		r.Signal = unix.SignalName(s.Signal())
+		r.Signal = signalName(s.Signal())
 		r.ExitCode = 128 + int(s.Signal())
 		return
 	}
 	r.ExitCode = s.ExitStatus()
+}
+
+// signalName counts real-time signals as the C library and kill(1) do.
+func signalName(s syscall.Signal) string {
+	const sigRTMin = 34
+	if n := int(s) - sigRTMin; n >= 0 {
+		return fmt.Sprintf("SIGRTMIN+%d", n)
+	}
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return fmt.Sprintf("SIG%d", int(s))
 }
 
 func (r *Result) killed() {
@@ -62,15 +74,17 @@ func (r *Result) killed() {
 }
 
 // hit names the limit behind an end. A shell passes a child's signal on as its
-// own exit code.
+// own exit code, which other programs may use as they like: it counts only
+// beside what was used. Ticks of the kernel's clock blur the time.
 func (l Limits) hit(r *Result, h proto.Hit) LimitKind {
 	by := func(s syscall.Signal) bool { return r.ExitCode == 128+int(s) }
+	cpu := time.Duration(l.cpuSeconds()) * time.Second
 	switch {
 	case h&proto.HitMemory != 0:
 		return LimitMemory
-	case by(unix.SIGXCPU), by(unix.SIGKILL) && r.CPU >= l.CPU:
+	case (by(unix.SIGXCPU) || by(unix.SIGKILL)) && r.CPU >= cpu*3/4:
 		return LimitCPU
-	case by(unix.SIGXFSZ):
+	case by(unix.SIGXFSZ) && (r.Signal != "" || h&proto.HitDisk != 0):
 		return LimitDisk
 	case r.ExitCode == 0:
 		return LimitNone

@@ -114,6 +114,9 @@ func (c *Config) checkFeatures() error {
 	if len(c.Devices) > 0 {
 		return fmt.Errorf("%w: Devices: none in this version", ErrUnsupported)
 	}
+	if c.HelperPath != "" && !path.IsAbs(c.HelperPath) {
+		return &ErrConfig{"HelperPath", fmt.Sprintf("%.64q is not absolute", c.HelperPath)}
+	}
 	if c.MinLevel < 0 || c.MinLevel > LevelCgroup {
 		return &ErrConfig{"MinLevel", "no such level"}
 	}

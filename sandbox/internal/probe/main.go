@@ -21,7 +21,11 @@ var probes = map[string]func(args []string) error{}
 
 func register(name string, f func(args []string) error) { probes[name] = f }
 
-func init() { runtime.LockOSThread() } // main runs on the first thread
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "orphan-threads" {
+		runtime.LockOSThread() // main runs on the first thread
+	}
+}
 
 func main() {
 	if len(os.Args) < 2 {

@@ -34,6 +34,9 @@ package proto
 // release is refused by name instead of misread.
 const Version = 1
 
+// MaxOps bounds Request.Ops; as MAX_OPS in helper.h.
+const MaxOps = 1024
+
 // Kind says what a frame is.
 type Kind uint32
 

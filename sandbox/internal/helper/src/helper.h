@@ -121,7 +121,7 @@ int root_build(struct request *r);
 void root_enter(int root);
 
 // init.c, payload.c: the two processes inside.
-_Noreturn void init_run(struct request *r, struct identity id);
+_Noreturn void init_run(struct request *r, struct identity id, int launcher);
 _Noreturn void payload_run(const struct request *r, volatile int *failed);
 
 // watch.c: what the tree uses, sampled from pid 1.

@@ -14,7 +14,8 @@ enum { OVERFLOW_ID = 65534, FIRST_ORDINARY_GID = 1000 };
 
 // The caller's own uid; for a root caller that of the workspace's owner, unless
 // it is root or nobody, who own things on the host that the payload must not.
-// System groups (docker, disk, shadow) are never taken from a directory.
+// System groups (docker, disk, shadow) are never taken: neither as the group of
+// the directory nor as the number of its owner.
 struct identity identity_choose(const struct request *r)
 {
 	struct identity id = {geteuid(), getegid()};
@@ -29,7 +30,7 @@ struct identity identity_choose(const struct request *r)
 		if (st.st_uid == 0 || st.st_uid == OVERFLOW_ID)
 			continue;
 		id.uid = st.st_uid;
-		id.gid = st.st_gid >= FIRST_ORDINARY_GID && st.st_gid != OVERFLOW_ID ? st.st_gid : st.st_uid;
+		id.gid = st.st_gid >= FIRST_ORDINARY_GID && st.st_gid != OVERFLOW_ID ? st.st_gid : r->spare_gid;
 	}
 	return id;
 }

@@ -13,6 +13,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/statfs.h>
@@ -57,10 +58,17 @@ static void start_clocks(void)
 		fail(STAGE_CLONE, errno, "time offsets");
 }
 
-static uint32_t disk_full(void)
+// A tmpfs that is full, or holds as much as its largest file may have.
+static uint32_t disk_full(const struct request *r)
 {
 	struct statfs fs;
-	return statfs("/tmp", &fs) == 0 && (fs.f_bavail == 0 || fs.f_ffree == 0) ? HIT_DISK : 0;
+	if (statfs("/tmp", &fs) < 0)
+		return 0;
+	uint64_t used = (fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize;
+	bool full = fs.f_bavail == 0 || fs.f_ffree == 0;
+	for (uint32_t i = 0; i < r->nlimits; i++)
+		full = full || (r->limits[i].resource == RLIMIT_FSIZE && used >= r->limits[i].value);
+	return full ? HIT_DISK : 0;
 }
 
 // Reaps orphans, not so many at once that a tree which keeps making them holds
@@ -97,7 +105,7 @@ static void supervise(const struct request *r, pid_t payload, int children)
 		if (ready > 0 && fds[1].revents)
 			(void)!read(children, &info, sizeof info); // at most one is pending
 		if (reap(payload, &status)) {
-			control_exit(status, hit | disk_full());
+			control_exit(status, hit | disk_full(r));
 			return;
 		}
 		if (ready > 0 && fds[0].revents) {
@@ -116,17 +124,25 @@ static void supervise(const struct request *r, pid_t payload, int children)
 	}
 }
 
-void init_run(struct request *r, struct identity id)
+void init_run(struct request *r, struct identity id, int launcher)
 {
-	// The second belt, beside the control socket: init dies with the launcher.
+	// The second belt, beside the control socket: init dies with the launcher,
+	// which may have died before this.
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	struct pollfd dead = {.fd = launcher, .events = POLLIN};
+	if (poll(&dead, 1, 0) != 0)
+		_exit(1);
+	close(launcher);
 	prctl(PR_SET_NAME, "sandbox-init");
 	identity_hide(false);
 	identity_map(r, id);
 	start_clocks();
 	identity_hide(true);
-	// The filter refuses nested user namespaces; where the kernel lets us, so does this.
+	// Where the kernel lets us: the filter refuses nested user namespaces, and so
+	// does this; the host's user has 128 inotify instances for all that it runs.
 	write_once("/proc/sys/user/max_user_namespaces", "0");
+	write_once("/proc/sys/user/max_inotify_instances", "32");
+	write_once("/proc/sys/user/max_inotify_watches", "8192");
 	if (sethostname(r->hostname, strlen(r->hostname)) < 0)
 		fail(STAGE_CLONE, errno, "hostname");
 	raise_loopback();
@@ -143,8 +159,7 @@ void init_run(struct request *r, struct identity id)
 		fail(STAGE_CLONE, errno, "supervision");
 	identity_remove_privileges();
 
-	// Nobody is left to run it for: the launcher's death may have come before our
-	// wish to die with it.
+	// Nobody is left to run it for.
 	if (control_closed())
 		_exit(1);
 	// CLONE_VFORK: when this returns, the payload has executed or said why not.

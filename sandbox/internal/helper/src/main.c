@@ -8,8 +8,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-// The first victims of the kernel when memory runs out, and never the Go
-// process. Written with the privilege of a root caller, the payload cannot undo it.
+// The first victims of the kernel when memory runs out, rather than the Go
+// process. Written by a caller with CAP_SYS_RESOURCE the payload cannot undo it;
+// otherwise it can go back to the caller's own value.
 static void volunteer(void)
 {
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -50,7 +51,9 @@ int main(void)
 	root_map_owners(&r, id);
 	identity_drop(id);
 
-	int pidfd = -1;
+	int pidfd = -1, launcher = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	if (launcher < 0)
+		fail(STAGE_CLONE, errno, "pidfd_open");
 	struct clone_args args = {
 		.flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS |
 			 CLONE_NEWCGROUP | CLONE_PIDFD,
@@ -59,7 +62,7 @@ int main(void)
 	};
 	pid_t pid = sys_clone3(&args);
 	if (pid == 0)
-		init_run(&r, id);
+		init_run(&r, id, launcher);
 	if (pid < 0)
 		fail(STAGE_CLONE, errno, "namespaces");
 	// What is left here has nothing to lend: no streams, no mounts.

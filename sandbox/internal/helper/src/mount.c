@@ -1,6 +1,4 @@
-// Mounts are made detached and attached by file descriptor. The directories
-// above a mount point are all made by this program: no path of the new root
-// leads through anything that somebody else has written.
+// Mounts are made detached and attached by file descriptor.
 #include "helper.h"
 #include "sys.h"
 
@@ -11,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -58,10 +57,14 @@ static bool write_map(pid_t pid, const char *name, uint32_t from, uint32_t to)
 static int user_namespace(uint32_t uid, uint32_t gid, struct identity to)
 {
 	struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
-	pid_t pid = sys_clone3(&args);
+	pid_t parent = getpid(), pid = sys_clone3(&args);
 	if (pid == 0) {
-		for (;;)
+		// It must not outlive a launcher that is killed now, nor hold its streams open.
+		sys_close_range(0, 0);
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (getppid() == parent)
 			pause();
+		_exit(0);
 	}
 	if (pid < 0)
 		return -1;
@@ -79,14 +82,15 @@ static int user_namespace(uint32_t uid, uint32_t gid, struct identity to)
 }
 
 // After this, files that uid:gid own on disk belong to the sandbox in this
-// mount, and files that the sandbox makes belong to uid:gid on disk.
+// mount, and files that the sandbox makes belong to uid:gid on disk. Mounts below
+// it keep their permissions: what is private there was not lent.
 void mount_idmap(int tree, uint32_t uid, uint32_t gid, struct identity to, const char *detail)
 {
 	int ns = user_namespace(uid, gid, to);
 	if (ns < 0)
 		fail(STAGE_IDMAP, errno, detail);
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)ns};
-	if (sys_mount_setattr(tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr) < 0)
+	if (sys_mount_setattr(tree, "", AT_EMPTY_PATH, &attr) < 0)
 		fail(STAGE_IDMAP, errno, detail);
 	close(ns);
 }

@@ -3,8 +3,28 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+
+// Opens the directory of a path of the new root and points at the last name. No
+// path leads through a link: an absolute one would lead to the host.
+static int open_parent(int root, const char *path, const char **name)
+{
+	char dir[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	size_t n = slash ? (size_t)(slash - path) : 0;
+	*name = slash ? slash + 1 : path;
+	if (n >= sizeof dir) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(dir, path, n);
+	dir[n] = '\0';
+	return sys_openat2(root, n ? dir : ".", O_PATH | O_DIRECTORY | O_CLOEXEC,
+			   RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
+}
 
 static bool may_be_missing(const struct op *o)
 {
@@ -44,24 +64,30 @@ void root_map_owners(struct request *r, struct identity id)
 	}
 }
 
-static void make_file(int root, const struct op *o)
+static void make_file(int dir, const char *name, const struct op *o)
 {
-	int fd = openat(root, o->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, o->mode);
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, o->mode);
 	if (fd < 0 || write(fd, o->source, o->source_len) != (ssize_t)o->source_len)
 		fail(STAGE_ROOT, errno, o->path);
 	close(fd);
 }
 
-static void make_mount_point(int root, const struct op *o)
+// A mount point that is there already is used; as a link it is refused.
+static void make_mount_point(int dir, const char *name, const struct op *o)
 {
+	struct stat st;
 	if (o->flags & (BIND_EXISTING | BIND_INSIDE))
 		return;
-	int made = o->flags & BIND_FILE ? mknodat(root, o->path, S_IFREG | 0644, 0) : mkdirat(root, o->path, 0755);
-	if (made < 0 && errno != EEXIST)
+	int made = o->flags & BIND_FILE ? mknodat(dir, name, S_IFREG | 0644, 0) : mkdirat(dir, name, 0755);
+	if (made < 0 && errno == EEXIST && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+		made = S_ISLNK(st.st_mode) ? -1 : 0;
+		errno = ELOOP;
+	}
+	if (made < 0)
 		fail(STAGE_MOUNT, errno, o->path);
 }
 
-static void bind_tree(int root, struct op *o)
+static void bind_tree(int root, int dir, const char *name, struct op *o)
 {
 	int tree = o->tree;
 	if (tree < 0)
@@ -71,19 +97,19 @@ static void bind_tree(int root, struct op *o)
 			return;
 		fail(STAGE_MOUNT, errno, o->path);
 	}
-	make_mount_point(root, o);
-	if (sys_move_mount(tree, root, o->path) < 0 && !may_be_missing(o))
+	make_mount_point(dir, name, o);
+	if (sys_move_mount(tree, dir, name) < 0 && !may_be_missing(o))
 		fail(STAGE_MOUNT, errno, o->path);
 	close(tree);
 }
 
-static void attach_filesystem(int root, const struct op *o, const char *type, const char *const options[][2],
-			      uint64_t attributes, enum stage s)
+static void attach_filesystem(int dir, const char *name, const struct op *o, const char *type,
+			      const char *const options[][2], uint64_t attributes, enum stage s)
 {
-	if (mkdirat(root, o->path, 0755) < 0 && errno != EEXIST)
+	if (mkdirat(dir, name, 0755) < 0 && errno != EEXIST)
 		fail(s, errno, o->path);
 	int tree = mount_filesystem(type, options, attributes);
-	if (tree < 0 || sys_move_mount(tree, root, o->path) < 0)
+	if (tree < 0 || sys_move_mount(tree, dir, name) < 0)
 		fail(s, errno, o->path);
 	close(tree);
 }
@@ -91,29 +117,38 @@ static void attach_filesystem(int root, const struct op *o, const char *type, co
 static void apply(int root, struct op *o)
 {
 	static const char *const pts[][2] = {{"mode", "0620"}, {"ptmxmode", "0666"}, {NULL, NULL}};
+	const char *name;
+	int dir = open_parent(root, o->path, &name);
+	if (dir < 0) {
+		if (o->kind == OP_BIND && may_be_missing(o))
+			return;
+		fail(STAGE_ROOT, errno, o->path);
+	}
 	switch (o->kind) {
 	case OP_DIR:
-		if (mkdirat(root, o->path, o->mode) < 0 && errno != EEXIST)
+		if (mkdirat(dir, name, o->mode) < 0 && errno != EEXIST)
 			fail(STAGE_ROOT, errno, o->path);
-		return;
+		break;
 	case OP_FILE:
-		make_file(root, o);
-		return;
+		make_file(dir, name, o);
+		break;
 	case OP_LINK:
-		if (symlinkat(o->source, root, o->path) < 0)
+		if (symlinkat(o->source, dir, name) < 0)
 			fail(STAGE_ROOT, errno, o->path);
-		return;
+		break;
 	case OP_BIND:
-		bind_tree(root, o);
-		return;
+		bind_tree(root, dir, name, o);
+		break;
 	case OP_PROC:
-		attach_filesystem(root, o, "proc", NULL, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, STAGE_PROC);
-		return;
+		attach_filesystem(dir, name, o, "proc", NULL, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, STAGE_PROC);
+		break;
 	case OP_PTS:
-		attach_filesystem(root, o, "devpts", pts, MOUNT_ATTR_NOEXEC, STAGE_MOUNT);
-		return;
+		attach_filesystem(dir, name, o, "devpts", pts, MOUNT_ATTR_NOEXEC, STAGE_MOUNT);
+		break;
+	default:
+		fail(STAGE_REQUEST, EPROTO, "operation");
 	}
-	fail(STAGE_REQUEST, EPROTO, "operation");
+	close(dir);
 }
 
 // The one tmpfs holds the read-only skeleton and, bound back read-write, every
