@@ -82,13 +82,14 @@ func (e *ErrSetup) Error() string {
 
 func (e *ErrSetup) Unwrap() error { return e.Err }
 
-// ErrStream is a live stream of [Config] whose writer failed. The command ran
-// to its end all the same and its [Result] is complete.
+// ErrStream is a stream of [Config] whose writer, or reader, failed. The command
+// ran to its end all the same and its [Result] is complete; where a writer still
+// blocked 2 s after the command had been stopped, it has what was read until then.
 type ErrStream struct {
-	Stream string // "Stdout" or "Stderr"
+	Stream string // "Stdin", "Stdout" or "Stderr"
 	Err    error
 }
 
-func (e *ErrStream) Error() string { return fmt.Sprintf("sandbox: write to %s: %v", e.Stream, e.Err) }
+func (e *ErrStream) Error() string { return fmt.Sprintf("sandbox: stream %s: %v", e.Stream, e.Err) }
 
 func (e *ErrStream) Unwrap() error { return e.Err }

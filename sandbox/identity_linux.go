@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 )
 
 const (
@@ -18,7 +17,7 @@ const (
 
 // spareID returns an unprivileged id that exists here; in a container's user
 // namespace not all do.
-var spareID = sync.OnceValues(func() (uint32, error) {
+func spareID() (uint32, error) {
 	if os.Geteuid() != 0 {
 		return dedicatedID, nil // not used
 	}
@@ -40,7 +39,7 @@ var spareID = sync.OnceValues(func() (uint32, error) {
 		Remedy: "run as an ordinary user, or map a range of ids (/etc/subuid)",
 		Err:    errors.ErrUnsupported,
 	}
-})
+}
 
 // mapped says whether a user namespace's map has an id inside.
 func mapped(table string, id uint32) bool {

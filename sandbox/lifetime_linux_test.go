@@ -91,7 +91,7 @@ func TestLauncherKilledEarly(t *testing.T) {
 		c := Config{}
 		request, limits, err := c.request("/bin/sleep", []string{"sleep", mark})
 		require.NoError(t, err)
-		p := &process{ctx: t.Context(), begin: time.Now(), limits: limits, release: func() {}}
+		p := &process{ctx: t.Context(), begin: time.Now(), limits: limits, release: func() {}, stopping: make(chan struct{})}
 		rest, err := p.launch(&c, request.Encode())
 		require.NoError(t, err)
 		go func() {

@@ -20,6 +20,10 @@ import (
 // itself, which its pid 1 does not survive either.
 const killPatience = 5 * time.Second
 
+// writerPatience is how long a writer of the caller's may block once the command
+// has been stopped.
+const writerPatience = 2 * time.Second
+
 // helperInChild is the second of the child's extra files. Only such a number is
 // certain: os/exec overwrites others while it arranges the child's files.
 const helperInChild = "/proc/self/fd/4"
@@ -44,14 +48,15 @@ type process struct {
 	control *os.File
 	stdin   *os.File // write end, or nil
 	streams [2]*capture
-	copying sync.WaitGroup
 	release func() // stops the timer and the watch of ctx
 	finish  sync.Once
 
-	mu      sync.Mutex
-	stopped cause
-	ended   bool
-	force   *time.Timer
+	mu       sync.Mutex
+	stopped  cause
+	stopping chan struct{} // closed once stopped is set
+	ended    bool
+	force    *time.Timer
+	stdinErr error
 
 	result Result // valid once finish is done
 	err    error
@@ -69,7 +74,7 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
-	p := &process{ctx: ctx, begin: begin, limits: limits}
+	p := &process{ctx: ctx, begin: begin, limits: limits, stopping: make(chan struct{})}
 	rest, err := p.launch(&c, request.Encode())
 	if err != nil {
 		return nil, err
@@ -106,7 +111,11 @@ func (p *process) launch(c *Config, request []byte) ([]byte, error) {
 	if path == "" {
 		file, err := helper.File()
 		if err != nil {
-			return nil, &ErrSetup{"load the helper", "set Config.HelperPath to an installed one", err}
+			remedy := "memory of the caller"
+			if errors.Is(err, helper.ErrMemfd) {
+				remedy = "set Config.HelperPath to an installed one"
+			}
+			return nil, &ErrSetup{"load the helper", remedy, err}
 		}
 		path, extra = helperInChild, []*os.File{file}
 	}
@@ -187,18 +196,21 @@ func (p *process) copy(c *Config, outputs [2]*os.File) {
 			p.stop(causeOutput)
 		}
 	}
-	p.streams[0] = &capture{name: "Stdout", limit: p.limits.Output, live: c.Stdout, full: full}
-	p.streams[1] = &capture{name: "Stderr", limit: p.limits.Output, live: c.Stderr, full: full}
+	p.streams[0] = newCapture("Stdout", p.limits.Output, c.Stdout, full)
+	p.streams[1] = newCapture("Stderr", p.limits.Output, c.Stderr, full)
 	for i, f := range outputs {
-		p.copying.Go(func() {
-			p.streams[i].drain(f)
-			f.Close()
-		})
+		go p.streams[i].drain(f)
 	}
 	if p.stdin != nil {
 		// Not waited for: it may sit in a Read that nobody can interrupt.
 		go func() {
-			_, _ = io.Copy(p.stdin, c.Stdin) // the command may well stop reading
+			source := &source{Reader: c.Stdin}
+			_, _ = io.Copy(p.stdin, source) // the command may well stop reading
+			if source.err != nil {
+				p.mu.Lock()
+				p.stdinErr = &ErrStream{"Stdin", source.err}
+				p.mu.Unlock()
+			}
 			p.stdin.Close()
 		}()
 	}
@@ -237,6 +249,7 @@ func (p *process) stop(why cause) {
 		return
 	}
 	p.stopped = why
+	close(p.stopping)
 	p.force = time.AfterFunc(killPatience, func() { _ = p.cmd.Process.Kill() })
 	p.shutdown()
 }
@@ -262,7 +275,9 @@ func (p *process) end() {
 	if err != nil {
 		frame = nil
 	}
-	p.copying.Wait()
+	for _, c := range p.streams {
+		c.await(p.stopping)
+	}
 	p.release()
 	p.mu.Lock()
 	p.ended = true

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -218,4 +219,27 @@ func TestLiveStreamHoldsUp(t *testing.T) { // 57
 	require.NoError(t, err)
 	require.Equal(t, 0, r.ExitCode)
 	require.Len(t, r.Stdout, 1<<20)
+}
+
+func TestLiveStreamBlocksForEver(t *testing.T) { // 57
+	w := slowWriter{make(chan struct{})}
+	defer close(w.release) // or its goroutine would stay
+	begin := time.Now()
+	r, err := Run(t.Context(), Config{Stdout: w, Limits: Limits{Wall: 200 * time.Millisecond}}, "echo kept; sleep 300")
+	var stream *ErrStream
+	require.ErrorAs(t, err, &stream)
+	require.Equal(t, "Stdout", stream.Stream)
+	require.Less(t, time.Since(begin), 5*writerPatience)
+	require.Equal(t, LimitTimeout, r.Limit)
+	require.Equal(t, "kept\n", string(r.Stdout))
+}
+
+func TestInputFails(t *testing.T) {
+	input := io.MultiReader(strings.NewReader("a\n"), iotest.ErrReader(io.ErrNoProgress))
+	r, err := Run(t.Context(), Config{Stdin: input}, "cat")
+	var stream *ErrStream
+	require.ErrorAs(t, err, &stream)
+	require.Equal(t, "Stdin", stream.Stream)
+	require.ErrorIs(t, err, io.ErrNoProgress)
+	require.Equal(t, "a\n", string(r.Stdout))
 }

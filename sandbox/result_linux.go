@@ -19,7 +19,9 @@ func (p *process) conclude(frame any, waitErr error) {
 	out, errs := p.streams[0], p.streams[1]
 	r.Stdout, r.StdoutTruncated = out.kept, out.truncated
 	r.Stderr, r.StderrTruncated = errs.kept, errs.truncated
-	p.err = errors.Join(out.liveErr, errs.liveErr)
+	p.mu.Lock()
+	p.err = errors.Join(out.liveErr, errs.liveErr, p.stdinErr)
+	p.mu.Unlock()
 
 	if e, ok := frame.(proto.Exit); ok {
 		r.CPU = time.Duration(e.UserTime+e.SystemTime) * time.Microsecond
@@ -38,7 +40,7 @@ func (p *process) conclude(frame any, waitErr error) {
 		r.Limit = LimitOutput
 	case causeKill:
 	case causeContext:
-		p.err = fmt.Errorf("sandbox: %w", p.ctx.Err())
+		p.err = errors.Join(fmt.Errorf("sandbox: %w", p.ctx.Err()), p.err)
 	default:
 		if waitErr == nil {
 			waitErr = errors.New("it ended without a result")
