@@ -10,7 +10,9 @@ type Config struct {
 	Root string
 	// Workspace is a host directory, mounted read-write at /workspace; "" is an
 	// empty one that dies with the sandbox. Nothing in it is chowned or
-	// chmodded. A directory of the system (/, /usr, /etc, /proc…) is refused.
+	// chmodded. Directories of the system (/, /usr, /etc, /proc, /run, /var/lib…), those of
+	// many owners (/tmp, /home…) and those with a /proc, /sys or the like of the
+	// host below are refused. Other mounts below it come along.
 	Workspace string
 	// Binds are further host paths, read-only unless said otherwise.
 	Binds []Bind
@@ -20,12 +22,15 @@ type Config struct {
 	// Dir is the working directory inside, absolute and without links; "" is /workspace.
 	Dir string
 	// Stdin is the command's input; nil is empty. Run does not wait for a Read
-	// that is under way when the command ends.
+	// that is under way when the command ends; one that fails ends the input
+	// and is an ErrStream.
 	Stdin io.Reader
 	// Stdout and Stderr get the output as it comes, whole, beside what Result
-	// keeps. A writer that blocks holds the command up, and in the end Run; one
-	// that fails is given no more (ErrStream). Both may be the same writer only
-	// if it can be written from two goroutines.
+	// keeps. A writer that blocks holds the command up; 2 s after the wall time
+	// or ctx has ended Run returns ErrStream without it, and one goroutine stays
+	// until it returns. One that fails is given no more (ErrStream); one that
+	// panics ends this process. Both may be the same writer only if it can be
+	// written from two goroutines.
 	Stdout, Stderr io.Writer
 	// Limits bounds what the command uses; zero fields have defaults.
 	Limits Limits

@@ -44,7 +44,8 @@
 //
 // # Who it is on the host
 //
-// Never root and never nobody. For an unprivileged caller it is the caller;
+// Never root and never nobody. The helper itself is root, for a root caller,
+// until it has opened what is lent, before it makes the sandbox. For an unprivileged caller it is the caller;
 // its supplementary groups cannot be dropped. For a root caller it is the owner
 // of the workspace, or, where that is root, a uid of its own (1900000000), to
 // which the workspace is lent by an idmapped mount: files that the command makes
@@ -62,9 +63,18 @@
 //     counted for each process. Memory is sampled every 20 ms: between samples a
 //     tree can exceed it. There is no limit on disk bandwidth, and processor
 //     time is shared with the host as usual.
-//   - The host's kernel version, its amount of memory and load, the names and
+//   - A set-user-id file that is in the workspace already can be rewritten by a
+//     shared mapping, which keeps the bit: lend no workspace with such files.
+//   - Where a root caller's workspace belongs to a user, that user of the host can
+//     reach what is mounted in the sandbox by /proc/PID/root, private binds
+//     of root included.
+//   - Counts that the kernel keeps for each user of the host are shared by all
+//     sandboxes of that user: pages of pipes above all. A flock on a read-only
+//     bind holds up the host's; inotify on /usr shows what the host opens.
+//   - The host's kernel version, boot id, its amount of memory and load, the names and
 //     versions of installed programs, and where on the host the workspace and
-//     the binds are (/proc/self/mountinfo) can be read.
+//     the binds are (/proc/self/mountinfo) and who the sandbox is there
+//     (/proc/self/uid_map) can be read.
 //   - Sockets and devices inside directories that the caller binds are reachable.
 //   - 32-bit programs are killed, debuggers (ptrace) do not work, nor do nested
 //     containers.

@@ -74,6 +74,12 @@ func TestKernelSettings(t *testing.T) {
 	require.Equal(t, "0\n", string(r.Stdout), "the second belt against nested namespaces")
 }
 
+// 66: the host's user has one count for all its sandboxes.
+func TestCountsOfTheUser(t *testing.T) {
+	r := run(t, Config{}, "cat /proc/sys/user/max_inotify_instances /proc/sys/user/max_inotify_watches; ulimit -i")
+	require.Equal(t, "32\n8192\n1024\n", string(r.Stdout))
+}
+
 func TestOpenFiles(t *testing.T) { // 10
 	const list = `for f in /proc/self/fd/*; do [ -e $f ] && echo ${f##*/}; done`
 	// A descriptor that every child of this process inherits.

@@ -12,12 +12,15 @@ type Limits struct {
 	// CPU is processor time, whole seconds rounded up, of each process
 	// (RLIMIT_CPU): a tree of n processes may use n times as much. Default 60 s.
 	CPU time.Duration
-	// Memory is bytes of anonymous and shared memory of all processes together,
-	// as pid 1 samples it every 20 ms; above it the tree is killed. Between two
-	// samples one process can reach twice the limit (RLIMIT_DATA), several can
-	// reach more. What no process maps is not seen: files on the sandbox's tmpfs
-	// (they count in Disk), memfds, System V segments, socket buffers. When the
-	// host itself runs out, its kernel kills the sandbox first. Default 2 GiB.
+	// Memory is bytes of anonymous and shared memory and of page tables of all
+	// processes together, as pid 1 samples it every 20 ms; above it the tree is
+	// killed. Between two samples one process can reach twice the limit
+	// (RLIMIT_DATA), several can reach more. What no process maps is not seen:
+	// files on the sandbox's tmpfs (they count in Disk), and what the kernel
+	// keeps for sockets, pipes and other open files, hundreds of megabytes at the
+	// default Pids and Files. memfds and System V objects cannot be made. When
+	// the host itself runs out, its kernel prefers to kill the sandbox.
+	// Default 2 GiB.
 	Memory int64
 	// Pids is the number of processes and threads (RLIMIT_NPROC); more get EAGAIN.
 	// Default 256.

@@ -6,8 +6,9 @@ import "time"
 // it failed; "" is none.
 type LimitKind string
 
-// The limits of [Limits] by name. Timeout, CPU (of the command itself), memory
-// and output are certain. Pids, disk and files only make calls fail, which the
+// The limits of [Limits] by name. Timeout, memory and output are certain. CPU and, of
+// a file that is too long, disk are told by the signal or its exit code beside
+// what was used; a command that sends itself SIGXFSZ is told as disk. Pids, disk and files only make calls fail, which the
 // command may survive: they are reported of a command that failed, when pid 1
 // found them exhausted (pids and files by sampling, files from Linux 6.2).
 const (

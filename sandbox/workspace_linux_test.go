@@ -102,6 +102,14 @@ func TestWorkspaceOwners(t *testing.T) {
 	}
 }
 
+// Group 6 is a system's: disk, for example.
+func TestSystemGroupIsNotTaken(t *testing.T) {
+	needRoot(t)
+	_, ws := lent(t, 6, 0, 0o755)
+	r := run(t, Config{Workspace: ws}, "cat /proc/self/gid_map")
+	require.Equal(t, []string{"1000", fmt.Sprint(dedicatedID), "1"}, strings.Fields(string(r.Stdout)))
+}
+
 // A set-user-id file made through an idmapped mount would be root's on the host.
 func TestSetUserID(t *testing.T) { // 13
 	forms := []attack{
