@@ -92,7 +92,7 @@ func headMutations() map[string]*fixture {
 		for _, add := range []any{true, nil} {
 			for _, id := range []any{uint32(1<<32 - 1), uint32(100_000), nil} {
 				g := f
-				for _, key := range []string{"bos", "eos", "seperator"} {
+				for _, key := range []string{"bos", "eos", "seperator"} { //nolint:misspell // llama.cpp writes the key so
 					g = g.with("tokenizer.ggml."+key+"_token_id", id).with("tokenizer.ggml.add_"+key[:3]+"_token", add)
 				}
 				out[fmt.Sprintf("tokenizer.ggml.model=%s specials=%v add=%v", v, id, add)] = g

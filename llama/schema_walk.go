@@ -181,7 +181,7 @@ func (w *schemaWalk) cost(s schemaObject, path string) (schemaCost, error) {
 	}
 	if pattern, ok := s["pattern"].(string); ok && mayBeString(s["type"]) {
 		if err := checkPattern(pattern, w.strict); err != nil {
-			return total, fmt.Errorf("pattern %.60q: %v", pattern, err)
+			return total, fmt.Errorf("pattern %.60q: %w", pattern, err)
 		}
 		own.visits += patternVisits
 	}
