@@ -3,6 +3,7 @@ package llama_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -19,6 +20,8 @@ func BenchmarkDecode(b *testing.B) {
 	s := newSampler(b, m, llama.SamplerParams{})
 	batch := llama.NewBatch(1)
 	rows := []llama.SampleRow{{Sampler: s}}
+	runtime.LockOSThread() // OpenMP has a team of threads for each thread that computes
+	defer runtime.UnlockOSThread()
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := c.Memory().Clear(); err != nil {

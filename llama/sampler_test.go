@@ -88,8 +88,13 @@ func TestSamplerChain(t *testing.T) {
 	require.Equal(t, len(draw(hot)), len(draw(with(func(p *llama.SamplerParams) { p.TopP, p.TypicalP = 1, 1 }))))
 	require.Less(t, len(draw(with(func(p *llama.SamplerParams) { p.TopNSigma = 0.5 }))), len(draw(hot)))
 
+	logits, err := c.Logits(1)
+	require.NoError(t, err)
 	require.NotContains(t, draw(llama.SamplerParams{LogitBias: map[llama.Token]float32{best: float32(negInf)}}), best)
 	require.Contains(t, draw(llama.SamplerParams{LogitBias: map[llama.Token]float32{9: 1000}}), llama.Token(9))
+	after, err := c.Logits(1)
+	require.NoError(t, err)
+	require.Equal(t, logits, after, "a bias is the sampler's, not the context's")
 	for _, p := range []llama.SamplerParams{{RepeatPenalty: 1000}, {FrequencyPenalty: 1000}, {PresencePenalty: 1000}, {PresencePenalty: 1000, PenaltyLastN: 1}} {
 		require.NotContains(t, draw(p, best), best, "%+v", p)
 	}

@@ -100,11 +100,47 @@ std::vector<common_sampler_type> chain(const lm_sampler_params * p) {
     return c;
 }
 
+// Nothing but the likeliest token is asked for: neither penalties nor a grammar look at the others.
+bool is_argmax(const common_params_sampling & p, const llama_vocab * vocab) {
+    int32_t n_suppress = 0; // tokens that the model itself forbids: left to common_sampler
+    llama_vocab_get_suppress_tokens(vocab, &n_suppress);
+    return p.temp <= 0.0f && p.mirostat == 0 && p.grammar.empty() && p.samplers.size() == 2 && n_suppress == 0;
+}
+
+// common_sampler would first write 12 bytes for every token of the vocabulary, and throw the weights out of the caches with it.
+llama_token argmax(const common_params_sampling & p, float * logits, int32_t n_vocab) {
+    std::vector<float> before; // the logits stay readable as the model gave them
+    for (const llama_logit_bias & b : p.logit_bias) {
+        before.push_back(logits[b.token]);
+        logits[b.token] += b.bias;
+    }
+    llama_token best = LLAMA_TOKEN_NULL;
+    float       most = -INFINITY;
+    for (llama_token t = 0; t < n_vocab; t++) {
+        if (logits[t] > most) {
+            most = logits[t];
+            best = t;
+        }
+    }
+    for (size_t i = before.size(); i-- > 0;) {
+        logits[p.logit_bias[i].token] = before[i];
+    }
+    if (best == LLAMA_TOKEN_NULL) {
+        throw lm::grammar_error("no token of the vocabulary is allowed here");
+    }
+    return best;
+}
+
 } // namespace
 
 llama_token lm::sample(lm_sampler * s, llama_context * ctx, int32_t index) {
-    if (llama_get_logits_ith(ctx, index) == nullptr) {
+    float * logits = llama_get_logits_ith(ctx, index);
+    if (logits == nullptr) {
         throw std::runtime_error("no logits at index " + std::to_string(index));
+    }
+    const llama_vocab * vocab = llama_model_get_vocab(s->model);
+    if (is_argmax(s->params, vocab)) {
+        return argmax(s->params, logits, llama_vocab_n_tokens(vocab));
     }
     if (s->broken) {
         throw lm::grammar_error("the grammar has refused a token before; reset the sampler");
