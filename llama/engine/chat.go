@@ -80,13 +80,7 @@ func (e *Engine) CountTokens(ctx context.Context, r ChatRequest) (int, error) {
 }
 
 func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDelta], err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := checkLimits("ChatRequest", r.MaxTokens, r.Stop); err != nil {
-		return nil, err
-	}
-	if err := e.enterRequest(); err != nil {
+	if err := e.admit(ctx, "ChatRequest", r.MaxTokens, r.Stop); err != nil {
 		return nil, err
 	}
 	defer func() {

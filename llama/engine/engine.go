@@ -208,6 +208,17 @@ func (e *Engine) enter() error {
 
 func (e *Engine) leave() { e.users.Done() }
 
+// admit lets a request in whose limits can be; leaveRequest must follow.
+func (e *Engine) admit(ctx context.Context, kind string, maxTokens int, stops []string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := checkLimits(kind, maxTokens, stops); err != nil {
+		return err
+	}
+	return e.enterRequest()
+}
+
 // enterRequest is enter for a request: it takes one of the places.
 func (e *Engine) enterRequest() error {
 	e.mu.Lock()

@@ -39,13 +39,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) iter.Seq2[Delta, error
 }
 
 func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta], err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	if err := checkLimits("Request", r.MaxTokens, r.Stop); err != nil {
-		return nil, err
-	}
-	if err := e.enterRequest(); err != nil {
+	if err := e.admit(ctx, "Request", r.MaxTokens, r.Stop); err != nil {
 		return nil, err
 	}
 	defer func() {
