@@ -35,7 +35,7 @@ void check_grammar(const llama_model * m, const std::string & gbnf) {
 // The thread's own time does not depend on what else the machine does.
 class token_budget {
   public:
-    explicit token_budget(lm_sampler * s) : s(s), begin(now()) {}
+    explicit token_budget(lm_sampler * s) : s(s), begin(s->params.grammar.empty() ? 0 : now()) {} // the clock is a system call
     void check() {
         if (!s->params.grammar.empty() && now() - begin > limit) {
             s->broken = true;
@@ -107,7 +107,7 @@ bool is_argmax(const common_params_sampling & p, const llama_vocab * vocab) {
     return p.temp <= 0.0f && p.mirostat == 0 && p.grammar.empty() && p.samplers.size() == 2 && n_suppress == 0;
 }
 
-// common_sampler would first write 12 bytes for every token of the vocabulary, and throw the weights out of the caches with it.
+// common_sampler would first write 12 bytes for every token of the vocabulary.
 llama_token argmax(const common_params_sampling & p, float * logits, int32_t n_vocab) {
     std::vector<float> before; // the logits stay readable as the model gave them
     for (const llama_logit_bias & b : p.logit_bias) {
