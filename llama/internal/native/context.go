@@ -7,10 +7,49 @@ package native
 */
 import "C"
 
-import "unsafe"
+import (
+	"fmt"
+	"os"
+	"unsafe"
+)
 
-// Context is an opaque llama_context with the scratch of its decodes.
-type Context struct{ p *C.lm_context }
+// Context is an opaque llama_context with the thread that decodes.
+type Context struct {
+	p    *C.lm_context
+	done *signal // the thread has done a step
+}
+
+// signal is a pipe from C to a goroutine, which waits in the network poller.
+type signal struct {
+	r, w *os.File
+	buf  [1]byte
+}
+
+func newSignal() (*signal, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	return &signal{r: r, w: w}, nil
+}
+
+func (s *signal) fd() (fd int32, err error) {
+	raw, err := s.w.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(f uintptr) { fd = int32(f) })
+	}
+	return fd, err
+}
+
+func (s *signal) wait() error {
+	_, err := s.r.Read(s.buf[:])
+	return err
+}
+
+func (s *signal) close() {
+	_ = s.r.Close()
+	_ = s.w.Close()
+}
 
 // Row is one row to sample after a decode, in C's layout.
 type Row = C.lm_row
@@ -25,9 +64,21 @@ func NewContext(m Model, p ContextParams) (Context, ContextInfo, error) {
 		kv_unified: C.bool(p.KVUnified), swa_full: C.bool(p.SWAFull),
 	}
 	var c Context
+	done, err := newSignal()
+	if err != nil {
+		return c, ContextInfo{}, err
+	}
+	fd, err := done.fd()
+	if err != nil {
+		done.close()
+		return c, ContextInfo{}, err
+	}
+	cp.done_fd = C.int32_t(fd)
+	c.done = done
 	var i C.lm_context_info
 	var cerr *C.char
 	if err := toError(C.lm_context_new(m.p, &cp, &c.p, &i, &cerr), cerr); err != nil {
+		done.close()
 		return c, ContextInfo{}, err
 	}
 	return c, ContextInfo{
@@ -37,7 +88,10 @@ func NewContext(m Model, p ContextParams) (Context, ContextInfo, error) {
 }
 
 // Free releases the context.
-func (c Context) Free() { C.lm_context_free(c.p) }
+func (c Context) Free() {
+	C.lm_context_free(c.p)
+	c.done.close()
+}
 
 // Abort sets or clears the flag that stops a decode; any goroutine.
 func (c Context) Abort(on bool) { C.lm_context_abort(c.p, C.bool(on)) }
@@ -57,10 +111,18 @@ func RowResult(r *Row) (int32, error) {
 	return int32(r.token), err
 }
 
-// Decode decodes one batch of flat arrays and samples the rows, all in one crossing.
+// Decode decodes one batch of flat arrays and samples the rows. The calling goroutine is parked meanwhile: no thread of
+// Go's is held.
 func (c Context) Decode(token, pos, seq []int32, logits []int8, rows []Row) error {
-	code := C.lm_decode(c.p, ptr32(token), ptr32(pos), ptr32(seq), (*C.int8_t)(unsafe.Pointer(unsafe.SliceData(logits))),
+	code := C.lm_decode_start(c.p, ptr32(token), ptr32(pos), ptr32(seq), (*C.int8_t)(unsafe.Pointer(unsafe.SliceData(logits))),
 		C.int32_t(len(token)), unsafe.SliceData(rows), C.int32_t(len(rows)))
+	if code != C.LM_OK {
+		return &Error{Code: int(code), Text: "out of memory"}
+	}
+	if err := c.done.wait(); err != nil {
+		panic(fmt.Sprintf("llama: the pipe of a context failed: %v", err)) // the thread still computes: nothing can be undone
+	}
+	code = C.lm_decode_finish(c.p, unsafe.SliceData(rows), C.int32_t(len(rows)))
 	if code == C.LM_OK {
 		return nil
 	}

@@ -101,6 +101,7 @@ typedef struct {
     int32_t  flash_attn; // llama_flash_attn_type
     int32_t  type_k, type_v; // ggml_type
     bool     kv_unified, swa_full;
+    int32_t  done_fd; // open until the context is freed
 } lm_context_params;
 
 typedef struct {
@@ -120,10 +121,15 @@ typedef struct {
 int32_t lm_context_new(struct llama_model * m, const lm_context_params * p, lm_context ** out, lm_context_info * info, char ** err);
 void    lm_context_free(lm_context * c);
 void    lm_context_abort(lm_context * c, bool on);
-// llama_decode of a batch in flat arrays of n entries, each token in exactly one sequence; then for each row: sample at row.index with row.sampler and accept the token into it.
-int32_t lm_decode(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
-                  lm_row * rows, int32_t n_rows);
-// What the last failed lm_decode said; valid until the next one. (An out parameter would cost Go an allocation per step.)
+// Begins llama_decode of a batch in flat arrays of n entries, each token in exactly one sequence; then for each row: sample
+// at row.index with row.sampler and accept the token into it. The arrays are copied. All of it runs on the context's own
+// thread, which writes one byte to done_fd when it is done; until then, of the functions here only lm_context_abort may be
+// called with the context or the samplers.
+int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
+                        const lm_row * rows, int32_t n_rows);
+// After that byte: the result of llama_decode, and the rows' results.
+int32_t lm_decode_finish(lm_context * c, lm_row * rows, int32_t n_rows);
+// What the last failed decode said; valid until the next one. (An out parameter would cost Go an allocation per step.)
 const char * lm_decode_error_c_str(const lm_context * c);
 int32_t lm_sample(lm_context * c, lm_row * row);
 int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err);

@@ -1,30 +1,7 @@
-#include "shim_internal.h"
+#include "shim_context.h"
 #include "shim_sampler.h"
 
-#include "llama.h"
-
-#include <atomic>
 #include <memory>
-#include <vector>
-
-struct lm_context {
-    llama_context *   ctx = nullptr;
-    std::atomic<bool> abort{false};
-
-    // scratch of one decode: llama_batch wants a pointer per token
-    std::vector<int32_t>        n_seq;
-    std::vector<llama_seq_id>   seq;
-    std::vector<llama_seq_id *> seq_ptr;
-
-    char * error = nullptr; // of the last decode
-
-    ~lm_context() {
-        free(error);
-        if (ctx != nullptr) {
-            llama_free(ctx);
-        }
-    }
-};
 
 // Read by ggml's worker threads between graph nodes; never enters Go.
 static bool on_abort(void * data) { return static_cast<std::atomic<bool> *>(data)->load(std::memory_order_relaxed); }
@@ -48,6 +25,7 @@ int32_t lm_context_new(llama_model * m, const lm_context_params * p, lm_context 
         cp.swa_full             = p->swa_full;
         cp.abort_callback       = on_abort;
         cp.abort_callback_data  = &c->abort;
+        c->done_fd              = p->done_fd;
 
         lm::log_capture log;
         c->ctx = llama_init_from_model(m, cp);
@@ -62,6 +40,7 @@ int32_t lm_context_new(llama_model * m, const lm_context_params * p, lm_context 
         llama_memory_t mem = llama_get_memory(c->ctx);
         info->has_memory   = mem != nullptr;
         info->can_shift    = mem != nullptr && llama_memory_can_shift(mem);
+        lm::start_decode_thread(c.get());
         *out = c.release();
         return LM_OK;
     });
@@ -76,60 +55,8 @@ void lm_context_free(lm_context * c) {
 
 void lm_context_abort(lm_context * c, bool on) { c->abort.store(on, std::memory_order_relaxed); }
 
-static void sample_row(lm_context * c, lm_row & r) {
-    r.token = LLAMA_TOKEN_NULL;
-    r.err   = nullptr;
-    r.code  = lm::guard(&r.err, [&]() -> int32_t {
-        r.token = lm::sample(r.sampler, c->ctx, r.index);
-        return LM_OK;
-    });
-}
-
-int32_t lm_decode(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
-                  lm_row * rows, int32_t n_rows) {
-    char *        err  = nullptr;
-    const int32_t code = lm::guard(&err, [&]() -> int32_t {
-        c->seq.assign(seq, seq + n);
-        for (size_t i = c->seq_ptr.size(); i < (size_t) n; i++) {
-            c->n_seq.push_back(1);
-            c->seq_ptr.push_back(nullptr);
-        }
-        for (int32_t i = 0; i < n; i++) {
-            c->seq_ptr[i] = &c->seq[i];
-        }
-        llama_batch b = {};
-        b.n_tokens    = n;
-        b.token       = const_cast<llama_token *>(token);
-        b.pos         = const_cast<llama_pos *>(pos);
-        b.n_seq_id    = c->n_seq.data();
-        b.seq_id      = c->seq_ptr.data();
-        b.logits      = const_cast<int8_t *>(logits);
-
-        lm::log_capture log;
-        const int32_t   ret = llama_decode(c->ctx, b);
-        if (ret < 0) {
-            return lm::fail(ret, log.text("llama_decode failed"), &err);
-        }
-        return ret;
-    });
-    free(c->error);
-    c->error = err;
-    if (code != LM_OK) {
-        return code;
-    }
-    for (int32_t i = 0; i < n_rows; i++) {
-        sample_row(c, rows[i]);
-        if (rows[i].code == LM_OK) {
-            rows[i].code = lm_sampler_accept(rows[i].sampler, &rows[i].token, 1, true, &rows[i].err);
-        }
-    }
-    return LM_OK;
-}
-
-const char * lm_decode_error_c_str(const lm_context * c) { return c->error != nullptr ? c->error : ""; }
-
 int32_t lm_sample(lm_context * c, lm_row * row) {
-    sample_row(c, *row);
+    lm::sample_row(c, *row);
     return row->code;
 }
 

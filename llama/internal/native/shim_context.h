@@ -1,0 +1,41 @@
+// A context with the thread that decodes.
+#pragma once
+
+#include "shim_internal.h"
+
+#include "llama.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+struct lm_context {
+    llama_context *   ctx = nullptr;
+    std::atomic<bool> abort{false};
+
+    // One step: written by lm_decode_start, then the thread's, then lm_decode_finish's.
+    std::vector<int32_t>        token, pos, n_seq, seq;
+    std::vector<llama_seq_id *> seq_ptr; // llama_batch wants a pointer per token
+    std::vector<int8_t>         logits;
+    std::vector<lm_row>         rows;
+    int32_t                     code  = LM_OK;
+    char *                      error = nullptr;
+
+    int                     done_fd = -1;
+    std::thread             thread;
+    std::mutex              mu;
+    std::condition_variable wake;
+    bool                    posted = false; // a step waits for the thread
+    bool                    quit   = false;
+
+    ~lm_context();
+};
+
+namespace lm {
+
+void start_decode_thread(lm_context * c);
+void sample_row(lm_context * c, lm_row & r);
+
+} // namespace lm
