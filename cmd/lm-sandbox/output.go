@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -25,4 +27,28 @@ func writeJSON(w io.Writer, v any) error {
 func isTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// terminalText is w for text that others wrote. On a terminal it loses the control
+// characters, with which a text could move the cursor, hide itself or press keys.
+func terminalText(w io.Writer) io.Writer {
+	if isTerminal(w) {
+		return plainText{w}
+	}
+	return w
+}
+
+type plainText struct{ w io.Writer }
+
+func (p plainText) Write(b []byte) (int, error) {
+	_, err := p.w.Write(bytes.Map(printable, b))
+	return len(b), err
+}
+
+// printable drops control characters, C1 included, but for newline and tab.
+func printable(r rune) rune {
+	if r != '\n' && r != '\t' && unicode.IsControl(r) {
+		return -1
+	}
+	return r
 }

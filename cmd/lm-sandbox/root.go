@@ -18,6 +18,7 @@ first use. Answers go to stdout, everything else to stderr.
 
 ` + exitHelp,
 		Example: `  lm-sandbox run 'Name three rivers'
+  lm-sandbox chat
   lm-sandbox bash -c 'id; ls /'
   lm-sandbox serve
   lm-sandbox doctor`,
@@ -31,6 +32,7 @@ first use. Answers go to stdout, everything else to stderr.
 	root.PersistentFlags().BoolVarP(verbose, "verbose", "v", false, "show llama.cpp's log on stderr")
 	root.AddCommand(
 		newRun(std),
+		newChat(std),
 		newBash(std),
 		newModel(std),
 		newServe(std),
