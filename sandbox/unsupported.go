@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"syscall"
 )
 
 type process struct{}
@@ -17,6 +18,22 @@ func start(context.Context, Config, string, []string) (*Process, error) {
 func (*process) wait() (Result, error) { return Result{}, ErrUnsupported }
 func (*process) signal(int) error      { return ErrUnsupported }
 func (*process) kill()                 {}
+
+type session struct{}
+
+func newSession(context.Context, Config) (*session, error) {
+	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
+}
+
+func (*session) exec(context.Context, string) (ExecResult, error) {
+	return ExecResult{}, ErrUnsupported
+}
+func (*session) read([]byte) (int, error)    { return 0, ErrUnsupported }
+func (*session) write([]byte) (int, error)   { return 0, ErrUnsupported }
+func (*session) resize(_, _ uint16) error    { return ErrUnsupported }
+func (*session) signal(syscall.Signal) error { return ErrUnsupported }
+func (*session) wait() error                 { return ErrUnsupported }
+func (*session) close() error                { return ErrUnsupported }
 
 func probe(context.Context) (Report, error) {
 	return Report{}, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)

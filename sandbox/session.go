@@ -1,0 +1,109 @@
+package sandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+)
+
+// Session is one bash that lives across commands, in a sandbox and on a
+// terminal of its own. What a command changes in the shell (directory,
+// variables, functions, background jobs) is there for the next one. Its methods
+// may be called from any number of goroutines.
+type Session struct{ impl *session }
+
+// ExecResult is how one command of a [Session] ended.
+type ExecResult struct {
+	// ExitCode is the command's own, or 128+n where signal n ended it, as the shell has it.
+	ExitCode int
+	// Signal is "" or the name of the signal that ExitCode stands for: "SIGKILL".
+	// A command that exits with such a code by itself looks the same.
+	Signal string
+	// Stdout and Stderr are the first Limits.Output bytes of each stream, as they
+	// came. What the command has put into the background and what that writes
+	// after the end of the command is not in them.
+	Stdout, Stderr                   []byte
+	StdoutTruncated, StderrTruncated bool
+	// Limit is LimitTimeout or LimitOutput where that ended the command, or LimitNone.
+	Limit LimitKind
+	// Dir is the shell's working directory after the command, without links; ""
+	// where it does not exist any more.
+	Dir string
+	// Duration is from the moment when the shell took the command to its end.
+	Duration time.Duration
+}
+
+// ErrShellExited is a shell that has ended: by exit, by exec, by a signal, by a
+// limit. It is the error of the Exec that ended it and of all later ones.
+// Nothing of the sandbox is left; a new Session starts afresh.
+type ErrShellExited struct {
+	ExitCode int
+	Signal   string    // "" or the name of the signal that ended it: "SIGKILL"
+	Limit    LimitKind // the limit that ended it, or LimitNone
+}
+
+func (e *ErrShellExited) Error() string {
+	how := fmt.Sprintf("with exit code %d", e.ExitCode)
+	if e.Signal != "" {
+		how = "by " + e.Signal
+	}
+	if e.Limit != LimitNone {
+		how += fmt.Sprintf(" (limit: %s)", e.Limit)
+	}
+	return "sandbox: the shell of the session has ended " + how + "; start a new session"
+}
+
+// ErrClosed is a [Session] that was closed. errors.Is(err, os.ErrClosed) holds too.
+var ErrClosed = fmt.Errorf("sandbox: the session is closed: %w", os.ErrClosed)
+
+// NewSession makes a sandbox and starts a shell in it. ctx bounds the start
+// only; Close must be called. Limits.Wall is the time of one Exec.
+//
+// # Errors
+//
+// Those of [Run].
+func NewSession(ctx context.Context, c Config) (*Session, error) {
+	s, err := newSession(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &Session{s}, nil
+}
+
+// Exec runs a command line in the shell and returns when it has ended; what it
+// put into the background lives on. One command runs at a time, others wait in
+// line. When ctx ends, so does the command, and the error is ctx's; the shell
+// lives on where it can.
+//
+// # Errors
+//
+// [ErrConfig] (the command itself), [ErrShellExited], [ErrClosed], [ErrStream],
+// ctx's. A command that fails is a result and no error.
+func (s *Session) Exec(ctx context.Context, command string) (ExecResult, error) {
+	if err := checkCommand(command); err != nil {
+		return ExecResult{}, err
+	}
+	return s.impl.exec(ctx, command)
+}
+
+// Read reads what is shown on the terminal.
+func (s *Session) Read(p []byte) (int, error) { return s.impl.read(p) }
+
+// Write types on the terminal.
+func (s *Session) Write(p []byte) (int, error) { return s.impl.write(p) }
+
+// Resize sets the size of the terminal in characters; programs in the
+// foreground get SIGWINCH.
+func (s *Session) Resize(rows, cols uint16) error { return s.impl.resize(rows, cols) }
+
+// Signal sends sig to the terminal's foreground process group.
+func (s *Session) Signal(sig syscall.Signal) error { return s.impl.signal(sig) }
+
+// Level is how strongly the session is isolated.
+func (s *Session) Level() Level { return LevelNamespaces }
+
+// Close ends every process of the session, and returns when the last one is
+// gone. It may be called more than once.
+func (s *Session) Close() error { return s.impl.close() }
