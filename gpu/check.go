@@ -108,7 +108,7 @@ func (l *Library) Check(r Requirements) (Report, error) {
 }
 
 type checker struct {
-	host   host
+	host   Host
 	need   Requirements
 	report Report
 	unmet  []*Refusal // why the requirements are not met
