@@ -16,7 +16,7 @@ func init() {
 			return err
 		}
 		path := os.Getenv("LLAMA_TEST_MODEL")
-		m, err := native.LoadModel(path, native.ModelParams{LoadMode: -1}, nil)
+		m, err := native.LoadModel(path, native.ModelParams{LoadMode: -1}, native.Plan{}, nil)
 		if err != nil {
 			return err
 		}

@@ -51,11 +51,16 @@ func NewContext(m *Model, p ContextParams) (*Context, error) {
 }
 
 func newContext(m *Model, p ContextParams) (*Context, error) {
-	np, err := p.native(m)
+	np, err := p.native(m.plan.nCtx(m.NCtxTrain()), m.info.HasEncoder)
 	if err != nil {
 		return nil, err
 	}
+	if err := m.plan.checkContext(np); err != nil {
+		return nil, err
+	}
+	fitting.RLock()
 	nc, info, err := native.NewContext(m.native, np)
+	fitting.RUnlock()
 	if err != nil {
 		return nil, fromNative(err, ErrInvalidParam, "context")
 	}

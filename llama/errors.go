@@ -40,14 +40,33 @@ func (e *ErrContextFull) Error() string {
 	return fmt.Sprintf("llama: %d tokens do not fit the context of %d: shorten the prompt or raise NCtx", e.Have, e.Max)
 }
 
-// ErrInsufficientMemory says that a model or a context could not be allocated.
+// ErrInsufficientMemory says that a model or a context does not fit: as it was computed, before anything was allocated, or
+// because llama.cpp could not allocate.
 type ErrInsufficientMemory struct {
-	What string // "model" or "context"
-	Text string // llama.cpp's own words
+	What       string // what was to be made, such as "model" or "context"
+	Device     string // ggml's name of the device that is too small, such as CUDA0 or CPU; "" where llama.cpp did not say
+	Need, Free uint64 // bytes on that device; 0 where it is not known
+	Text       string // llama.cpp's own words, or what to do
 }
 
 func (e *ErrInsufficientMemory) Error() string {
-	return fmt.Sprintf("llama: not enough memory for the %s: %s", e.What, e.Text)
+	if e.Device == "" {
+		return fmt.Sprintf("llama: not enough memory for the %s: %s", e.What, e.Text)
+	}
+	return fmt.Sprintf("llama: not enough memory for the %s: it needs %s on %s, of which %s are free: %s",
+		e.What, byteText(e.Need), e.Device, byteText(e.Free), e.Text)
+}
+
+// byteText gives a size as it is read best: 1023 B, 1.5 GiB.
+func byteText(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, units := float64(n)/1024, "KMGTPE"
+	for f >= 1023.95 && len(units) > 1 {
+		f, units = f/1024, units[1:]
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[0])
 }
 
 // DecodeError is a failed decode.

@@ -233,27 +233,33 @@ func readGGUF(r io.Reader, size int64) (map[string]ggufValue, error) {
 	return kv, nil
 }
 
+// ggufHead is what planning needs of a file's metadata.
+type ggufHead struct {
+	arch   string
+	nVocab int64 // 0 without a vocabulary
+}
+
 // checkGGUF refuses metadata for which llama.cpp would abort the process.
-func checkGGUF(r io.Reader, size int64) error {
+func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
 	kv, err := readGGUF(r, size)
 	if err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return fmt.Errorf("it ends within its head: incomplete download?")
+			return head, fmt.Errorf("it ends within its head: incomplete download?")
 		}
-		return err
+		return head, err
 	}
 	if t, ok := kv["general.type"]; ok && t.kind == ggufString && t.s != "model" {
-		return fmt.Errorf("it holds a %.40q, not a model", t.s)
+		return head, fmt.Errorf("it holds a %.40q, not a model", t.s)
 	}
 	arch, ok := kv["general.architecture"]
 	if !ok || arch.kind != ggufString || arch.s == "" {
-		return fmt.Errorf("it names no architecture")
+		return head, fmt.Errorf("it names no architecture")
 	}
 	if v, ok := kv["general.alignment"]; ok && (v.kind != ggufU32 || v.n < ggufAlignment || v.n > 1<<20 || v.n&(v.n-1) != 0) {
-		return fmt.Errorf("general.alignment is %d: want a power of two from %d on", v.n, ggufAlignment)
+		return head, fmt.Errorf("general.alignment is %d: want a power of two from %d on", v.n, ggufAlignment)
 	}
 	h := hyperparams{kv: kv, arch: arch.s}
-	return h.check()
+	return ggufHead{arch: arch.s, nVocab: int64(kv["tokenizer.ggml.tokens"].length)}, h.check()
 }
 
 // hyperparams reads the metadata of one architecture.

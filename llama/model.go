@@ -19,6 +19,7 @@ type Model struct {
 	info  native.ModelInfo
 	meta  map[string]string
 	vocab Vocab
+	plan  *plan
 
 	mu       sync.RWMutex // held for reading while the native model is used
 	native   native.Model
@@ -26,30 +27,38 @@ type Model struct {
 	contexts int // open contexts, guarded by mu held for writing
 }
 
-// LoadModel loads a GGUF file. Of a split model path names the first part.
+// LoadModel loads a GGUF file. Of a split model path names the first part. What it and p.Context need is computed before
+// anything is loaded; [EstimateMemory] gives the figures.
 //
 // # Errors
 //
 //   - ctx's error when ctx ends during the load
 //   - [fs.ErrNotExist] and other errors of opening the file
 //   - [ErrModelFormat] when the file is no usable model
-//   - [*ErrInsufficientMemory] when it does not fit into memory
+//   - [*ErrInsufficientMemory] when the model and p.Context do not fit into memory
+//   - [ErrInvalidParam] for parameters that cannot be
 //   - [ErrUnsupported] in a build without cgo
 //
 // C: llama_model_load_from_file
 func LoadModel(ctx context.Context, path string, p ModelParams) (*Model, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("llama: load %s: %w", path, err)
-	}
-	if err := native.Init(); err != nil {
-		return nil, fromNative(err, ErrUnsupported, "llama.cpp")
-	}
-	if p.LoadMode < LoadAuto || p.LoadMode > LoadDirectIO {
-		return nil, errorf(ErrInvalidParam, "LoadMode %d is none of the constants", p.LoadMode)
-	}
-	if err := checkModelFile(path); err != nil {
+	pl, err := newPlan(ctx, path, p)
+	if err != nil {
 		return nil, err
 	}
+	if err := pl.settle(); err != nil {
+		pl.close()
+		return nil, err
+	}
+	m, err := pl.load(ctx, p)
+	if err != nil {
+		pl.close()
+	}
+	return m, err
+}
+
+// load loads the model that was planned.
+func (pl *plan) load(ctx context.Context, p ModelParams) (*Model, error) {
+	path := pl.path
 	var panicked any
 	progress := func(fraction float32) bool {
 		if ctx.Err() != nil {
@@ -61,28 +70,24 @@ func LoadModel(ctx context.Context, path string, p ModelParams) (*Model, error) 
 		return panicked == nil
 	}
 	np := native.ModelParams{LoadMode: int32(p.LoadMode) - 1, CheckTensors: p.CheckTensors}
-	switch {
-	case p.NGPULayers > 0:
-		np.NGPULayers = int32(min(p.NGPULayers, 1<<20))
-	case p.NGPULayers == NoLayers:
-		np.NGPULayers = 0
-	default:
-		np.NGPULayers = -1
-	}
-	nm, err := native.LoadModel(path, np, progress)
+	fitting.RLock()
+	nm, err := native.LoadModel(path, np, pl.native, progress)
+	fitting.RUnlock()
 	var ne *native.Error
 	switch {
 	case panicked != nil:
 		err = fmt.Errorf("llama: load %s: the Progress callback panicked: %v", path, panicked)
 	case errors.As(err, &ne) && ne.Code == native.CodeCancelled:
 		err = fmt.Errorf("llama: load %s: %w", path, ctx.Err())
+	case ne != nil && ne.Code == native.CodeMemory:
+		err = fromNative(err, ErrModelFormat, "model")
 	case err != nil:
 		err = fromNative(err, ErrModelFormat, "load "+path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{path: path, native: nm, info: nm.Info()}
+	m := &Model{path: path, native: nm, info: nm.Info(), plan: pl}
 	m.vocab.m = m
 	if err := m.vocab.checkSpecials(); err != nil {
 		nm.Free()
@@ -101,26 +106,26 @@ func LoadModel(ctx context.Context, path string, p ModelParams) (*Model, error) 
 }
 
 // checkModelFile opens the file, so that what the file system says is said before llama.cpp says less.
-func checkModelFile(path string) error {
+func checkModelFile(path string) (head ggufHead, err error) {
 	if strings.ContainsRune(path, 0) {
-		return errorf(ErrInvalidParam, "the model's path contains a NUL byte")
+		return head, errorf(ErrInvalidParam, "the model's path contains a NUL byte")
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("llama: load: %w", err)
+		return head, fmt.Errorf("llama: load: %w", err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return fmt.Errorf("llama: load: %w", err)
+		return head, fmt.Errorf("llama: load: %w", err)
 	}
 	if !st.Mode().IsRegular() {
-		return errorf(ErrModelFormat, "load %s: not a regular file", path)
+		return head, errorf(ErrModelFormat, "load %s: not a regular file", path)
 	}
-	if err := checkGGUF(f, st.Size()); err != nil {
-		return errorf(ErrModelFormat, "load %s: %v", path, err)
+	if head, err = checkGGUF(f, st.Size()); err != nil {
+		return head, errorf(ErrModelFormat, "load %s: %v", path, err)
 	}
-	return nil
+	return head, nil
 }
 
 // callRecovered runs f and returns what it panicked with.
@@ -172,6 +177,7 @@ func (m *Model) Close() error {
 	}
 	m.closed = true
 	m.native.Free()
+	m.plan.close()
 	return nil
 }
 
@@ -180,6 +186,10 @@ func (m *Model) Vocab() *Vocab { return &m.vocab }
 
 // Path is what the model was loaded from.
 func (m *Model) Path() string { return m.path }
+
+// MemoryNeed gives what was planned when the model was loaded, with the memory that was free then. It has no Devices where
+// llama.cpp could not make a context of the model.
+func (m *Model) MemoryNeed() MemoryNeed { return m.plan.need.clone() }
 
 // Desc describes architecture, size and quantisation, such as "llama 256M Q4_1" (llama_model_desc).
 func (m *Model) Desc() string { return m.info.Desc }

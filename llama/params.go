@@ -4,9 +4,9 @@ import "github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 
 // Values of [ModelParams.NGPULayers] beside a number of layers.
 const (
-	Auto      = 0  // as many layers as the devices take; all of them on the CPU where there is no GPU
-	AllLayers = -1 // every layer
-	NoLayers  = -2 // CPU only
+	Auto      = 0  // as many as fit beside ModelParams.Context; none where there is no GPU
+	AllLayers = -1 // every layer, or an error
+	NoLayers  = -2 // CPU only: no GPU is used at all
 )
 
 // LoadMode says how a model file is brought into memory (llama_load_mode).
@@ -57,6 +57,9 @@ type ModelParams struct {
 	NGPULayers int
 	// Progress is called on the goroutine that loads, with a fraction from 0 to 1. A panic in it ends the load with an error.
 	Progress func(fraction float32)
+	// Context is the context that the model is loaded for. Auto leaves room for it, a NCtx of 0 is lowered to what fits, to 4096
+	// at the least (or n_ctx_train, where that is less), and the load is refused where model and context do not fit.
+	Context ContextParams
 	// LoadMode says how the file is brought into memory.
 	LoadMode LoadMode
 	// CheckTensors validates every tensor's data; slower.
@@ -66,7 +69,7 @@ type ModelParams struct {
 // ContextParams says how to make a context. The zero value has the defaults of llama.cpp's tools; what the context was
 // really made with (llama.cpp pads and clamps) is told by its methods.
 type ContextParams struct {
-	NCtx          int // positions over all sequences; 0 = the model's n_ctx_train
+	NCtx          int // positions over all sequences; 0 = n_ctx_train, or what LoadModel found to fit for ModelParams.Context
 	NBatch        int // most tokens of one Decode; 0 = 2048
 	NUBatch       int // most tokens computed at once; 0 = 512
 	NSeqMax       int // sequences, at most 256; 0 = 1
@@ -82,8 +85,8 @@ type ContextParams struct {
 	TypeK, TypeV KVType
 }
 
-// native checks the parameters and fills in the defaults.
-func (p ContextParams) native(m *Model) (native.ContextParams, error) {
+// native checks the parameters and fills in the defaults, NCtx's being nCtx.
+func (p ContextParams) native(nCtx int, hasEncoder bool) (native.ContextParams, error) {
 	var np native.ContextParams
 	const most = 1 << 30
 	for _, f := range []struct {
@@ -92,7 +95,7 @@ func (p ContextParams) native(m *Model) (native.ContextParams, error) {
 		standard int
 		to       *uint32
 	}{
-		{"NCtx", p.NCtx, m.NCtxTrain(), &np.NCtx},
+		{"NCtx", p.NCtx, nCtx, &np.NCtx},
 		{"NBatch", p.NBatch, 2048, &np.NBatch},
 		{"NUBatch", p.NUBatch, 512, &np.NUBatch},
 		{"NSeqMax", p.NSeqMax, 1, &np.NSeqMax},
@@ -111,7 +114,7 @@ func (p ContextParams) native(m *Model) (native.ContextParams, error) {
 	}
 	// llama.cpp makes room for one output per sequence, and aborts where it may not
 	batch := min(np.NBatch, np.NCtx)
-	if np.NOutputsMax == 0 || m.info.HasEncoder {
+	if np.NOutputsMax == 0 || hasEncoder {
 		np.NOutputsMax = batch
 	}
 	if np.NOutputsMax < np.NSeqMax {
@@ -148,5 +151,5 @@ func (p ContextParams) native(m *Model) (native.ContextParams, error) {
 		return np, errorf(ErrInvalidParam, "TypeK = %d, TypeV = %d: want KV type constants", p.TypeK, p.TypeV)
 	}
 	np.KVUnified, np.SWAFull = p.KVUnified, p.SWAFull
-	return np, p.checkMemory(m, np.NCtx)
+	return np, nil
 }

@@ -27,6 +27,7 @@ func SystemInfo() (System, error) {
 type Device struct {
 	Name, Description string
 	Type              string // cpu, gpu, igpu, accel or other
+	ID                string // a GPU's PCI address, such as 0000:3b:00.0; "" where unknown
 	MemoryFree        uint64 // bytes, 0 where unknown
 	MemoryTotal       uint64 // bytes, 0 where unknown
 }

@@ -11,10 +11,10 @@ import (
 
 // Params says how to make an Engine. The zero value is sensible.
 type Params struct {
-	// Model is used by Open only.
+	// Model is used by Open only, which sets its Context.
 	Model llama.ModelParams
 	// NCtx is the number of cells of the KV cache, which all sequences share;
-	// 0 = the model's n_ctx_train. One request may use all of them, but never
+	// 0 = the model's n_ctx_train, or after Open what fits into memory. One request may use all of them, but never
 	// more than the model was trained for.
 	NCtx int
 	// NBatch is the most tokens of one step, NUBatch the most that are computed
@@ -73,6 +73,10 @@ type Engine struct {
 //
 // Those of [llama.LoadModel] and of [New].
 func Open(ctx context.Context, path string, p Params) (*Engine, error) {
+	if err := p.complete(); err != nil {
+		return nil, err
+	}
+	p.Model.Context = p.context()
 	m, err := llama.LoadModel(ctx, path, p.Model)
 	if err != nil {
 		return nil, err
@@ -105,10 +109,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	if err != nil && !errors.Is(err, llama.ErrNoChatTemplate) {
 		return nil, err
 	}
-	ctx, err := llama.NewContext(m, llama.ContextParams{
-		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: p.MaxSequences, NOutputsMax: p.MaxSequences,
-		NThreads: p.NThreads, FlashAttn: p.FlashAttn, KVUnified: true,
-	})
+	ctx, err := llama.NewContext(m, p.context())
 	if err != nil {
 		return nil, errors.Join(err, template.Close())
 	}
@@ -128,6 +129,14 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	e.loop = newLoop(dec, newScheduler(ctx.NCtx(), ctx.NBatch(), p.MaxSequences, dec.remove), m.Vocab().IsEOG, p.Logger)
 	go e.loop.run()
 	return e, nil
+}
+
+// context is the context of an engine with these parameters, which are complete.
+func (p *Params) context() llama.ContextParams {
+	return llama.ContextParams{
+		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: p.MaxSequences, NOutputsMax: p.MaxSequences,
+		NThreads: p.NThreads, FlashAttn: p.FlashAttn, KVUnified: true,
+	}
 }
 
 // complete checks the parameters and fills in the defaults.

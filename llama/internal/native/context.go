@@ -54,15 +54,19 @@ func (s *signal) close() {
 // Row is one row to sample after a decode, in C's layout.
 type Row = C.lm_row
 
-// NewContext makes a context.
-func NewContext(m Model, p ContextParams) (Context, ContextInfo, error) {
-	cp := C.lm_context_params{
+func (p ContextParams) c() C.lm_context_params {
+	return C.lm_context_params{
 		n_ctx: C.uint32_t(p.NCtx), n_batch: C.uint32_t(p.NBatch), n_ubatch: C.uint32_t(p.NUBatch),
 		n_seq_max: C.uint32_t(p.NSeqMax), n_outputs_max: C.uint32_t(p.NOutputsMax),
 		n_threads: C.int32_t(p.NThreads), n_threads_batch: C.int32_t(p.NThreadsBatch),
 		flash_attn: C.int32_t(p.FlashAttn), type_k: C.int32_t(p.TypeK), type_v: C.int32_t(p.TypeV),
 		kv_unified: C.bool(p.KVUnified), swa_full: C.bool(p.SWAFull),
 	}
+}
+
+// NewContext makes a context.
+func NewContext(m Model, p ContextParams) (Context, ContextInfo, error) {
+	cp := p.c()
 	var c Context
 	done, err := newSignal()
 	if err != nil {

@@ -15,12 +15,13 @@ import (
 // Model is an opaque llama_model.
 type Model struct{ p *C.struct_llama_model }
 
-// LoadModel loads a file; progress, where given, is called on this goroutine's thread and stops the load by returning false.
-func LoadModel(path string, p ModelParams, progress func(float32) bool) (Model, error) {
+// LoadModel loads a file with its tensors where plan puts them; progress, where given, is called on this goroutine's thread
+// and stops the load by returning false. The plan is not used afterwards.
+func LoadModel(path string, p ModelParams, plan Plan, progress func(float32) bool) (Model, error) {
 	cpath := C.CString(path)
 	defer C.lm_free(unsafe.Pointer(cpath))
 	cp := C.lm_model_params{
-		n_gpu_layers:  C.int32_t(p.NGPULayers),
+		plan:          plan.p,
 		load_mode:     C.int32_t(p.LoadMode),
 		check_tensors: C.bool(p.CheckTensors),
 	}

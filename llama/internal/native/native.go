@@ -46,22 +46,28 @@ func SystemInfo() string { return C.GoString(C.lm_system_info_c_str()) }
 // NThreadsDefault is the thread count that llama.cpp's tools choose: the physical cores.
 func NThreadsDefault() int { return int(C.lm_n_threads_default()) }
 
+const mostDevices = 32
+
 // Devices lists ggml's devices.
 func Devices() []Device {
-	var out [32]C.lm_device
+	var out [mostDevices]C.lm_device
 	n := min(int(C.lm_devices(&out[0], C.int32_t(len(out)))), len(out))
 	devices := make([]Device, 0, max(n, 0))
 	for i := range max(n, 0) {
-		d := &out[i]
-		devices = append(devices, Device{
-			Name:        C.GoString(&d.name[0]),
-			Description: C.GoString(&d.description[0]),
-			Type:        C.GoString(&d._type[0]),
-			MemoryFree:  uint64(d.memory_free),
-			MemoryTotal: uint64(d.memory_total),
-		})
+		devices = append(devices, toDevice(&out[i]))
 	}
 	return devices
+}
+
+func toDevice(d *C.lm_device) Device {
+	return Device{
+		Name:        C.GoString(&d.name[0]),
+		Description: C.GoString(&d.description[0]),
+		Type:        C.GoString(&d._type[0]),
+		ID:          C.GoString(&d.id[0]),
+		MemoryFree:  uint64(d.memory_free),
+		MemoryTotal: uint64(d.memory_total),
+	}
 }
 
 // toError takes ownership of cerr.

@@ -10,6 +10,7 @@ var errNoCgo = &Error{Code: CodeNoCgo, Text: "this program was built with CGO_EN
 
 type (
 	Model   struct{}
+	Plan    struct{}
 	Context struct{}
 	Sampler struct{}
 	Chat    struct{}
@@ -24,12 +25,21 @@ func NThreadsDefault() int                     { return 1 }
 func Devices() []Device                        { return nil }
 func SetLog(int, func(level int, text string)) {}
 
-func LoadModel(string, ModelParams, func(float32) bool) (Model, error) { return Model{}, errNoCgo }
-func (Model) Free()                                                    {}
-func (Model) Info() ModelInfo                                          { return ModelInfo{} }
-func (Model) Meta() (string, error)                                    { return "", errNoCgo }
-func (Model) Pieces(int) (Pieces, error)                               { return Pieces{}, errNoCgo }
-func (Model) Text(int32) (string, error)                               { return "", errNoCgo }
+func LoadModel(string, ModelParams, Plan, func(float32) bool) (Model, error) {
+	return Model{}, errNoCgo
+}
+func (Model) Free()                      {}
+func (Model) Info() ModelInfo            { return ModelInfo{} }
+func (Model) Meta() (string, error)      { return "", errNoCgo }
+func (Model) Pieces(int) (Pieces, error) { return Pieces{}, errNoCgo }
+func (Model) Text(int32) (string, error) { return "", errNoCgo }
+
+func NewPlan(string, int32, string, int64) (Plan, error)         { return Plan{}, errNoCgo }
+func (Plan) Free()                                               {}
+func (Plan) OpenModel() (PlanInfo, error)                        { return PlanInfo{}, errNoCgo }
+func (Plan) CloseModel()                                         {}
+func (Plan) Measure(ContextParams) ([]DeviceMemory, error)       { return nil, errNoCgo }
+func (Plan) Fit(*ContextParams, []uint64, uint32) (int32, error) { return 0, errNoCgo }
 
 func Tokenize[T ~int32](Model, []T, string, bool, bool) ([]T, error) { return nil, errNoCgo }
 func Detokenize[T ~int32](Model, []T, bool, bool) (string, error)    { return "", errNoCgo }

@@ -32,6 +32,7 @@ typedef struct lm_context  lm_context;
 typedef struct lm_sampler  lm_sampler;
 typedef struct lm_chat     lm_chat;
 typedef struct lm_parser   lm_parser;
+typedef struct lm_plan     lm_plan;
 struct llama_model;
 
 // ---- process (shim_process.cpp)
@@ -50,6 +51,7 @@ typedef struct {
     char     name[64];
     char     description[128];
     char     type[16];
+    char     id[64]; // PCI address of a GPU
     uint64_t memory_free;
     uint64_t memory_total;
 } lm_device;
@@ -58,7 +60,7 @@ int32_t lm_devices(lm_device * out, int32_t cap);
 // ---- model (shim_model.cpp)
 
 typedef struct {
-    int32_t   n_gpu_layers;
+    const lm_plan * plan; // null = llama.cpp's own placement
     int32_t   load_mode;
     bool      check_tensors;
     uintptr_t progress; // handle of the Go callback; 0 = none
@@ -142,6 +144,33 @@ bool lm_memory_seq_keep(lm_context * c, int32_t seq);
 bool lm_memory_seq_add(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t delta);
 bool lm_memory_seq_div(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t d);
 void lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max);
+
+// ---- placement and memory of a model and a context (shim_fit.cpp)
+
+typedef struct {
+    int32_t n_layer, n_ctx_train;
+    bool    has_encoder;
+    bool    can_map; // every device can take its tensors from a mapped file
+} lm_plan_info;
+
+typedef struct {
+    lm_device device;
+    uint64_t  weights, mappable, context, compute; // mappable: weights that may stay in a mapped file
+} lm_device_memory;
+
+// n_gpu_layers: negative = all, 0 = use no GPU. arch and n_vocab are the file's, 0 = it has no vocabulary. One goroutine
+// at a time uses a plan, except that any number of loads may.
+int32_t lm_plan_new(const char * path_c_str, int32_t n_gpu_layers, const char * arch_c_str, int64_t n_vocab, lm_plan ** out, char ** err);
+void    lm_plan_free(lm_plan * p);
+// Loads the model without its tensors' data, for lm_plan_measure.
+int32_t lm_plan_open_model(lm_plan * p, lm_plan_info * out, char ** err);
+void    lm_plan_close_model(lm_plan * p);
+// What the model and a context take of each of the model's devices, and last of main memory.
+int32_t lm_plan_measure(lm_plan * p, const lm_context_params * cp, lm_device_memory * out, int32_t cap, int32_t * n, char ** err);
+// Lowers n_gpu_layers, if all, and cp->n_ctx, if 0, until margins are left free on each device; closes the model. Not
+// while any other thread is in llama.cpp's loading functions: it swaps the process's logger.
+int32_t lm_plan_fit(lm_plan * p, lm_context_params * cp, const uint64_t * margins, int32_t n_margins, uint32_t n_ctx_min,
+                    int32_t * n_gpu_layers, char ** err);
 
 // ---- sampler and grammar (shim_sampler.cpp)
 

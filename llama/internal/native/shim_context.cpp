@@ -10,22 +10,10 @@ int32_t lm_context_new(llama_model * m, const lm_context_params * p, lm_context 
     return lm::guard(err, [&]() -> int32_t {
         auto c = std::make_unique<lm_context>();
 
-        llama_context_params cp = llama_context_default_params();
-        cp.n_ctx                = p->n_ctx;
-        cp.n_batch              = p->n_batch;
-        cp.n_ubatch             = p->n_ubatch;
-        cp.n_seq_max            = p->n_seq_max;
-        cp.n_outputs_max        = p->n_outputs_max;
-        cp.n_threads            = p->n_threads;
-        cp.n_threads_batch      = p->n_threads_batch;
-        cp.flash_attn_type      = static_cast<llama_flash_attn_type>(p->flash_attn);
-        cp.type_k               = static_cast<ggml_type>(p->type_k);
-        cp.type_v               = static_cast<ggml_type>(p->type_v);
-        cp.kv_unified           = p->kv_unified;
-        cp.swa_full             = p->swa_full;
-        cp.abort_callback       = on_abort;
-        cp.abort_callback_data  = &c->abort;
-        c->done_fd              = p->done_fd;
+        llama_context_params cp = lm::context_params(p);
+        cp.abort_callback      = on_abort;
+        cp.abort_callback_data = &c->abort;
+        c->done_fd             = p->done_fd;
 
         lm::log_capture log;
         c->ctx = llama_init_from_model(m, cp);

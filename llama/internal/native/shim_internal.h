@@ -3,6 +3,9 @@
 
 #include "shim.h"
 
+#include "ggml-backend.h"
+#include "llama.h"
+
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -12,10 +15,11 @@
 
 namespace lm {
 
-// Collects what llama.cpp logs at warning level and above on this thread: llama.h reports most failures only there.
+// Collects what llama.cpp logs at warning level and above on this thread: llama.h reports most failures only there. A quiet
+// one keeps the thread's lines from the log.
 class log_capture {
   public:
-    log_capture();
+    explicit log_capture(bool quiet = false);
     ~log_capture();
     log_capture(const log_capture &) = delete;
     log_capture & operator=(const log_capture &) = delete;
@@ -23,6 +27,7 @@ class log_capture {
     std::string text(const char * fallback) const;
     bool out_of_memory() const;
     void add(const char * line);
+    const bool quiet;
 
   private:
     std::string   lines;
@@ -32,6 +37,12 @@ class log_capture {
 struct grammar_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+
+// What the parameters of this border are to llama.cpp.
+llama_context_params context_params(const lm_context_params * p);
+// Puts a plan's placement of tensors into mp, which refers to the plan afterwards.
+void place(const lm_plan * plan, llama_model_params * mp);
+void describe(ggml_backend_dev_t dev, lm_device * out);
 
 inline char * copy(const char * data, size_t n) {
     char * p = static_cast<char *>(malloc(n + 1));

@@ -29,9 +29,9 @@ int32_t lm_model_load(const char * path, const lm_model_params * p, llama_model 
         progress prog = {p->progress, false};
 
         llama_model_params mp = llama_model_default_params();
-        mp.n_gpu_layers       = p->n_gpu_layers;
-        mp.load_mode          = static_cast<llama_load_mode>(p->load_mode);
-        mp.check_tensors      = p->check_tensors;
+        lm::place(p->plan, &mp);
+        mp.load_mode     = static_cast<llama_load_mode>(p->load_mode);
+        mp.check_tensors = p->check_tensors;
         if (p->progress != 0) {
             mp.progress_callback           = on_progress;
             mp.progress_callback_user_data = &prog;

@@ -43,6 +43,9 @@ void on_log(ggml_log_level level, const char * text, void *) {
             // a line of an error text is lost, not the process
         }
     }
+    if (t_capture != nullptr && t_capture->quiet) {
+        return;
+    }
     if (t_level >= g_level.load(std::memory_order_relaxed)) {
         lmGoLog(level == GGML_LOG_LEVEL_CONT ? -t_level : t_level, const_cast<char *>(text));
     }
@@ -75,7 +78,7 @@ void on_abort(const char * message) {
 
 namespace lm {
 
-log_capture::log_capture() : outer(t_capture) { t_capture = this; }
+log_capture::log_capture(bool q) : quiet(q), outer(t_capture) { t_capture = this; }
 log_capture::~log_capture() { t_capture = outer; }
 
 void log_capture::add(const char * line) {
@@ -138,17 +141,22 @@ static const char * device_type(enum ggml_backend_dev_type t) {
     }
 }
 
+void lm::describe(ggml_backend_dev_t dev, lm_device * out) {
+    ggml_backend_dev_props props = {};
+    ggml_backend_dev_get_props(dev, &props);
+    snprintf(out->name, sizeof out->name, "%s", props.name ? props.name : "");
+    snprintf(out->description, sizeof out->description, "%s", props.description ? props.description : "");
+    snprintf(out->type, sizeof out->type, "%s", device_type(props.type));
+    snprintf(out->id, sizeof out->id, "%s", props.device_id ? props.device_id : "");
+    out->memory_free  = props.memory_free;
+    out->memory_total = props.memory_total;
+}
+
 int32_t lm_devices(lm_device * out, int32_t cap) {
     return lm::guard(nullptr, [&]() -> int32_t {
         const size_t n = ggml_backend_dev_count();
         for (size_t i = 0; i < n && i < (size_t) cap; i++) {
-            ggml_backend_dev_props props = {};
-            ggml_backend_dev_get_props(ggml_backend_dev_get(i), &props);
-            snprintf(out[i].name, sizeof out[i].name, "%s", props.name ? props.name : "");
-            snprintf(out[i].description, sizeof out[i].description, "%s", props.description ? props.description : "");
-            snprintf(out[i].type, sizeof out[i].type, "%s", device_type(props.type));
-            out[i].memory_free  = props.memory_free;
-            out[i].memory_total = props.memory_total;
+            lm::describe(ggml_backend_dev_get(i), &out[i]);
         }
         return (int32_t) n;
     });

@@ -28,15 +28,27 @@ func (e *Error) Error() string {
 type Device struct {
 	Name, Description string
 	Type              string // cpu, gpu, igpu, accel, other
+	ID                string
 	MemoryFree        uint64
 	MemoryTotal       uint64
 }
 
 // ModelParams are llama_model_params as far as they are used.
 type ModelParams struct {
-	NGPULayers   int32 // negative = all
 	LoadMode     int32
 	CheckTensors bool
+}
+
+// PlanInfo holds the facts of a model that a plan depends on.
+type PlanInfo struct {
+	NLayer, NCtxTrain  int32
+	HasEncoder, CanMap bool
+}
+
+// DeviceMemory is what a model and a context take of one device.
+type DeviceMemory struct {
+	Device
+	Weights, Mappable, Context, Compute uint64
 }
 
 // ModelInfo holds all fixed facts of a model and its vocabulary, read in one call.
