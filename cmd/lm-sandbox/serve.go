@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lm-sandbox/lm-sandbox/cmd/lm-sandbox/internal/server"
+	"github.com/lm-sandbox/lm-sandbox/sandbox"
 )
 
 // serveFlags are the flags of 'serve'.
@@ -20,6 +22,7 @@ type serveFlags struct {
 	hosts    []string
 	key      string
 	parallel int
+	least    leastLevel
 	engine   engineFlags
 	sandbox  sandboxFlags
 }
@@ -38,8 +41,12 @@ flight then get ten seconds to finish, and the exit code is 0.
   POST /v1/chat/completions  as OpenAI's, also streaming
   GET  /v1/models  /health
 
-Commands get the sandbox that the flags describe; a request cannot change it.
-Beyond loopback a key is needed, which clients send as "Authorization: Bearer KEY".`,
+Commands get the sandbox that the flags describe; a request cannot change it. One
+is tried at the start: where the host allows none, serve ends with exit code 125,
+or with --min-level none goes on and refuses commands.
+
+Beyond loopback a key is needed, which clients send as "Authorization: Bearer KEY".
+Where none is given, one is made and printed.`,
 		Example: `  lm-sandbox serve
   curl -H 'Content-Type: application/json' -d '{"cmd":"id"}' http://127.0.0.1:8000/run-bash/
   LM_SANDBOX_KEY=$(openssl rand -hex 16) lm-sandbox serve --addr 0.0.0.0:8000`,
@@ -52,15 +59,20 @@ Beyond loopback a key is needed, which clients send as "Authorization: Bearer KE
 	fs.StringArrayVar(&f.hosts, "allow-host", nil, "further `name` that clients may reach it by; may be given again")
 	fs.StringVar(&f.key, "key", "", "`key` that clients must send; $LM_SANDBOX_KEY keeps it from other users' eyes")
 	fs.IntVar(&f.parallel, "parallel", 0, "`number` of requests that the model answers at once; 0: 4")
+	f.least = leastLevel(sandbox.LevelNamespaces)
+	fs.Var(&f.least, "min-level", "weakest isolation of commands: namespaces, or none to go on without commands")
 	f.engine.register(fs)
 	f.sandbox.register(fs)
 	return cmd
 }
 
 func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
-	key := cmp.Or(f.key, os.Getenv("LM_SANDBOX_KEY"))
-	if err := server.CheckKey(f.addr, key); err != nil { // before the address is open and the model is loaded
+	key, made, err := serveKey(f.addr, cmp.Or(f.key, os.Getenv("LM_SANDBOX_KEY")))
+	if err != nil { // before the address is open and the model is loaded
 		return usage(err, "see 'lm-sandbox serve --help'")
+	}
+	if err := f.trySandbox(ctx, std); err != nil {
+		return err
 	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", f.addr)
@@ -83,6 +95,11 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 	if err != nil {
 		return usage(err, "see 'lm-sandbox serve --help'")
 	}
+	if made {
+		if _, err := fmt.Fprintf(std.err, "lm-sandbox: no key was given; until it ends, clients send \"Authorization: Bearer %s\"\n", key); err != nil {
+			return err
+		}
+	}
 	// Connections wait in ln from its start; from here on they are answered.
 	if _, err := fmt.Fprintf(std.err, "lm-sandbox: listening on http://%s\n", ln.Addr()); err != nil {
 		return err
@@ -92,3 +109,49 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 	}
 	return nil
 }
+
+// serveKey checks the key that was given for addr, and makes one where addr needs
+// one and none was given.
+func serveKey(addr, given string) (key string, made bool, err error) {
+	err = server.CheckKey(addr, given)
+	if errors.Is(err, server.ErrKeyRequired) {
+		return rand.Text(), true, nil
+	}
+	return given, false, err
+}
+
+// trySandbox runs one command as a request would, so that a host without a sandbox
+// shows at the start and not at the first request.
+func (f *serveFlags) trySandbox(ctx context.Context, std stdio) error {
+	_, err := sandbox.Run(ctx, f.sandbox.config(), "true")
+	var config *sandbox.ErrConfig
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &config):
+		return sandboxFailure(err)
+	case f.least > 0:
+		return &failure{code: exitSandbox, err: err, hint: "'lm-sandbox doctor' says what is missing; --min-level none serves the model and refuses commands"}
+	}
+	_, err = fmt.Fprintf(std.err, "lm-sandbox: warning: commands are refused, this host allows no sandbox: %v\n", err)
+	return err
+}
+
+// leastLevel is a flag value: the weakest sandbox.Level that will do.
+type leastLevel sandbox.Level
+
+// Set parses s.
+func (l *leastLevel) Set(s string) error {
+	for _, level := range []sandbox.Level{0, sandbox.LevelNamespaces} {
+		if s == level.String() {
+			*l = leastLevel(level)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is neither namespaces nor none", s)
+}
+
+func (l *leastLevel) String() string { return sandbox.Level(*l).String() }
+
+// Type names the value in help texts.
+func (l *leastLevel) Type() string { return "level" }
