@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
 )
@@ -29,12 +28,15 @@ var thePin = pin{
 // app is one invocation: the pin, the user's settings and where output goes.
 type app struct {
 	pin
-	cache     string // …/lm-sandbox/llama.cpp
-	src       string // LLAMA_CPP_SRC
-	cuda      string // auto, 1 or 0
-	cudaArchs string
-	native    bool
-	cc, cxx   []string // with arguments: "ccache", "g++"
+	cache   string // …/lm-sandbox/llama.cpp
+	src     string // LLAMA_CPP_SRC
+	native  bool
+	cc, cxx []string // with arguments: "ccache", "g++"
+
+	cuda        string // auto, 1, 0 or wheels
+	cudaVersion string // "" = any
+	cudaArchs   string // "90;120", "" = the GPUs found
+	offline     bool   // only look at what is there
 
 	stdout, stderr io.Writer
 }
@@ -52,22 +54,17 @@ func newApp(ctx context.Context, p pin, stdout, stderr io.Writer) (*app, error) 
 		return nil, fmt.Errorf("XDG_CACHE_HOME is %q, which is no absolute path", root)
 	}
 	a := &app{
-		pin:       p,
-		cache:     filepath.Join(root, "lm-sandbox", "llama.cpp"),
-		src:       os.Getenv("LLAMA_CPP_SRC"),
-		cuda:      strings.ToLower(os.Getenv("CUDA")),
-		cudaArchs: os.Getenv("CUDA_ARCHS"),
-		stdout:    stdout,
-		stderr:    stderr,
+		pin:    p,
+		cache:  filepath.Join(root, "lm-sandbox", "llama.cpp"),
+		src:    os.Getenv("LLAMA_CPP_SRC"),
+		stdout: stdout,
+		stderr: stderr,
 	}
 	if bad := unsafeInFlag(a.cache); bad != "" {
 		return nil, fmt.Errorf("the cache path %q holds %q, which cgo refuses in a flag: set XDG_CACHE_HOME to another directory", a.cache, bad)
 	}
-	if a.cuda == "" {
-		a.cuda = "auto"
-	}
-	if a.cuda != "auto" && a.cuda != "0" && a.cuda != "1" {
-		return nil, fmt.Errorf("CUDA is %q: use auto, 1 or 0", a.cuda)
+	if err := a.readCUDA(); err != nil {
+		return nil, err
 	}
 	switch v := os.Getenv("LLAMA_NATIVE"); v {
 	case "", "0":

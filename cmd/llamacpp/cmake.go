@@ -77,7 +77,10 @@ func (b cmakeBuild) configure(ctx context.Context, generator string) error {
 		}
 	}
 	if b.CUDA {
-		args = append(args, "-DCMAKE_CUDA_COMPILER="+b.host.nvcc)
+		// CMake looks for the toolkit before it looks at the compiler, and nvcc takes
+		// the first gcc it finds unless it is told.
+		args = append(args, "-DCMAKE_CUDA_COMPILER="+b.host.toolkit.nvcc, "-DCUDAToolkit_ROOT="+b.host.toolkit.root(),
+			"-DCMAKE_CUDA_HOST_COMPILER="+hostCompiler(b.cxx))
 	}
 	return child{args: args, env: b.buildEnv(), lock: b.lock}.run(ctx)
 }
@@ -87,7 +90,7 @@ func (b cmakeBuild) compile(ctx context.Context, program, label string, targets 
 		return err
 	}
 	bar := progress.New(b.stderr, "llamacpp: "+label, 0, progress.Steps)
-	args := append([]string{program, "-C", b.dir, "-j" + strconv.Itoa(runtime.NumCPU())}, targets...)
+	args := append([]string{program, "-C", b.dir, "-j" + jobs()}, targets...)
 	err := child{args: args, env: b.buildEnv(), lock: b.lock, onLine: func(line string) {
 		if done, total, ok := buildStep(line); ok {
 			bar.SetTotal(total)
@@ -101,11 +104,20 @@ func (b cmakeBuild) compile(ctx context.Context, program, label string, targets 
 	return errors.Join(err, os.Remove(b.busyFile()))
 }
 
+// jobs is how many compilers run at once; CMake's own variable limits them.
+func jobs() string {
+	if n, err := strconv.Atoi(os.Getenv("CMAKE_BUILD_PARALLEL_LEVEL")); err == nil && n > 0 {
+		return strconv.Itoa(n)
+	}
+	return strconv.Itoa(runtime.NumCPU())
+}
+
 // buildEnv is the environment without what would change the output behind the
 // key's back, or confuse a make inside a make.
 func (b cmakeBuild) buildEnv() []string {
 	drop := map[string]bool{
-		"CFLAGS": true, "CXXFLAGS": true, "CPPFLAGS": true, "LDFLAGS": true, "CUDAFLAGS": true, "CUDAARCHS": true, "CUDACXX": true,
+		"CFLAGS": true, "CXXFLAGS": true, "CPPFLAGS": true, "LDFLAGS": true, "CUDAFLAGS": true, "CUDAARCHS": true, "CUDACXX": true, "CUDAHOSTCXX": true,
+		"NVCC_PREPEND_FLAGS": true, "NVCC_APPEND_FLAGS": true, "NVCC_CCBIN": true,
 		"CC": true, "CXX": true, "SOURCE_DATE_EPOCH": true, "CMAKE_GENERATOR": true, "CMAKE_TOOLCHAIN_FILE": true,
 		"CMAKE_BUILD_TYPE": true, "MAKEFLAGS": true, "MFLAGS": true, "MAKELEVEL": true, "GNUMAKEFLAGS": true, "NINJA_STATUS": true,
 	}

@@ -4,12 +4,11 @@ import (
 	"bufio"
 	"cmp"
 	"context"
-	"errors"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
@@ -19,10 +18,10 @@ import (
 type host struct {
 	goos, goarch string
 	cpu          cpuInfo
-	nvcc         string   // path, "" = none
+	toolkit      *toolkit // nil = none
 	gpu          bool     // an NVIDIA GPU is there
 	gpuArchs     []string // compute capabilities without the dot: "90"
-	install      string   // the package manager's install command
+	driver       int      // the driver's branch: 580; 0 = unknown
 }
 
 type cpuInfo struct {
@@ -33,12 +32,11 @@ type cpuInfo struct {
 func probeHost(ctx context.Context) host {
 	h := host{goos: runtime.GOOS, goarch: runtime.GOARCH}
 	h.cpu = readCPUInfo("/proc/cpuinfo")
-	h.nvcc = findNVCC()
 	h.gpu = exists("/proc/driver/nvidia/version") || exists("/dev/nvidiactl") || exists("/dev/dxg")
 	if h.gpu {
 		h.gpuArchs = gpuArchs(ctx)
+		h.driver = readDriver("/proc/driver/nvidia/version")
 	}
-	h.install, _ = packageManager()
 	return h
 }
 
@@ -64,20 +62,6 @@ func readCPUInfo(path string) cpuInfo {
 	return c
 }
 
-func findNVCC() string {
-	for _, p := range []string{os.Getenv("CUDACXX"), filepath.Join(os.Getenv("CUDA_HOME"), "bin", "nvcc"), "nvcc", "/usr/local/cuda/bin/nvcc"} {
-		if p == "" || p == "bin/nvcc" {
-			continue
-		}
-		if path, err := exec.LookPath(p); err == nil {
-			if abs, err := filepath.Abs(path); err == nil {
-				return abs
-			}
-		}
-	}
-	return ""
-}
-
 // gpuArchs asks the driver; nil where it does not say.
 func gpuArchs(ctx context.Context) []string {
 	out, err := child{args: []string{"nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"}}.output(ctx)
@@ -94,30 +78,36 @@ func gpuArchs(ctx context.Context) []string {
 	return archs
 }
 
+var driverPattern = regexp.MustCompile(`\b([0-9]{3,})\.[0-9]+`)
+
+// readDriver reads the driver's branch from the kernel module's version.
+func readDriver(path string) int {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	found := driverPattern.FindStringSubmatch(line)
+	if found == nil {
+		return 0
+	}
+	branch, _ := strconv.Atoi(found[1])
+	return branch
+}
+
 // choice is the variant that is built and why, a line each.
 type choice struct {
 	llamacpp.Variant
 	reasons []string
 }
 
-// choose decides the variant for h. It fails when CUDA is insisted on and nvcc
-// is not there.
+// choose decides the variant for h. It fails when CUDA is insisted on and cannot
+// be had.
 func (a *app) choose(h host) (choice, error) {
 	c := choice{Variant: llamacpp.Variant{GOOS: h.goos, GOARCH: h.goarch}}
 	c.chooseCPU(h, a.native)
-	switch {
-	case a.cuda == "0":
-		c.because("GPU: no CUDA (CUDA=0)")
-	case h.nvcc != "":
-		c.CUDA = true
-		c.CUDAArchs = cmp.Or(a.cudaArchs, strings.Join(h.gpuArchs, ";"))
-		c.because("GPU: CUDA with " + h.nvcc + ", architectures " + cmp.Or(c.CUDAArchs, "of llama.cpp's own list"))
-	case a.cuda == "1":
-		return c, errors.New("CUDA=1, but there is no nvcc; " + cudaRemedy(h))
-	case h.gpu:
-		c.because("GPU: an NVIDIA GPU is here, but no nvcc: building for the CPU only; " + cudaRemedy(h))
-	default:
-		c.because("GPU: none found, no nvcc: building for the CPU")
+	if err := c.chooseCUDA(a, h); err != nil {
+		return c, err
 	}
 	return c, nil
 }
@@ -147,37 +137,4 @@ func (c *choice) chooseCPU(h host, native bool) {
 	default:
 		c.because("CPU: the compiler's default for " + h.goarch)
 	}
-}
-
-// cudaRemedy is the one command that brings nvcc.
-func cudaRemedy(h host) string {
-	switch h.install {
-	case "sudo apt-get install":
-		return "run: sudo apt-get install nvidia-cuda-toolkit, then this again"
-	case "sudo dnf install":
-		return "run: sudo dnf install cuda-toolkit, then this again"
-	case "sudo pacman -S":
-		return "run: sudo pacman -S cuda, then this again"
-	}
-	return "install the CUDA toolkit (https://developer.nvidia.com/cuda-downloads), then run this again"
-}
-
-// cudaLibDir returns the directory of the toolkit's libraries.
-func cudaLibDir(nvcc, goarch string) (string, error) {
-	if resolved, err := filepath.EvalSymlinks(nvcc); err == nil {
-		nvcc = resolved
-	}
-	root := filepath.Dir(filepath.Dir(nvcc))
-	target := map[string]string{"amd64": "x86_64-linux", "arm64": "sbsa-linux"}[goarch]
-	for _, dir := range []string{
-		filepath.Join(root, "lib64"),
-		filepath.Join(root, "targets", target, "lib"),
-		filepath.Join(root, "lib"),
-		filepath.Join(root, "lib", strings.Replace(target, "-linux", "-linux-gnu", 1)),
-	} {
-		if exists(filepath.Join(dir, "libcudart_static.a")) {
-			return dir, nil
-		}
-	}
-	return "", errors.New("libcudart_static.a is not beside " + nvcc + "; install the CUDA toolkit's runtime and cuBLAS development packages, or set CUDA=0")
 }

@@ -60,7 +60,7 @@ type library struct {
 }
 
 // errNotBuilt says that the cache has no library for the present settings.
-var errNotBuilt = errors.New("not built")
+var errNotBuilt = errors.New("llama.cpp is not built for these settings: run llamacpp install")
 
 // openLibrary returns the library of key after hashing its files.
 func (a *app) openLibrary(key string) (*library, error) {

@@ -51,9 +51,6 @@ func (a *app) env(ctx context.Context) error {
 		return err
 	}
 	lib, err := a.openLibrary(p.key)
-	if errors.Is(err, errNotBuilt) {
-		return errors.New("llama.cpp is not built for these settings: run llamacpp install")
-	}
 	if err != nil {
 		return err
 	}

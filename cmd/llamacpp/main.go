@@ -34,13 +34,16 @@ const usage = `usage: llamacpp COMMAND
   env        print the shell lines that link the built library
   verify     hash sources and libraries again, check the link
   peers DIR  build llama.cpp's own programs of the same tree into DIR
+  cuda-smoke configure for CUDA and compile two kernels
 
 environment:
   LLAMA_CPP_SRC   take the sources from this directory
   LLAMA_NATIVE    1 = compile for this processor only
-  CUDA            auto (default), 1 = insist, 0 = never
+  CUDA            auto (default), 1 = insist, 0 = never, wheels = CUDA from PyPI by pip
+  CUDA_VERSION    the CUDA release, for example 12.9 (default: the one found; wheels: 13.0)
   CUDA_ARCHS      GPU architectures, for example "90;120" (default: the GPUs found)
   CC, CXX         the compilers (default: those of go env)
+  CMAKE_BUILD_PARALLEL_LEVEL  how many compilers run at once (default: the processors)
   XDG_CACHE_HOME  the cache is $XDG_CACHE_HOME/lm-sandbox (default ~/.cache/lm-sandbox)
 `
 
@@ -74,6 +77,9 @@ func run(ctx context.Context, p pin, args []string, stdout, stderr io.Writer) in
 		return exitInterrupted
 	default:
 		fmt.Fprintf(stderr, "llamacpp: %v\n", err)
+		if text := remedy(err); text != "" {
+			fmt.Fprintf(stderr, "llamacpp: %s\n", text)
+		}
 		return exitFailed
 	}
 }
@@ -94,6 +100,7 @@ func dispatch(ctx context.Context, p pin, args []string, stdout, stderr io.Write
 	if err != nil {
 		return err
 	}
+	a.offline = args[0] == "env" || args[0] == "verify"
 	switch args[0] {
 	case "fetch":
 		return a.fetch(ctx)
@@ -108,6 +115,8 @@ func dispatch(ctx context.Context, p pin, args []string, stdout, stderr io.Write
 		return a.verify(ctx)
 	case "peers":
 		return a.peers(ctx, args[1])
+	case "cuda-smoke":
+		return a.cudaSmoke(ctx)
 	}
 	return errUsage
 }

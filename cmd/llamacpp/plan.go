@@ -27,6 +27,9 @@ func (a *app) plan(ctx context.Context) (plan, error) {
 	}
 	p := plan{host: probeHost(ctx)}
 	var err error
+	if p.host.toolkit, err = a.findToolkit(ctx); err != nil {
+		return p, err
+	}
 	if p.choice, err = a.choose(p.host); err != nil {
 		return p, err
 	}
@@ -38,14 +41,10 @@ func (a *app) plan(ctx context.Context) (plan, error) {
 		return p, err
 	}
 	if p.CUDA {
-		version, err := child{args: []string{p.host.nvcc, "--version"}}.output(ctx)
-		if err != nil {
+		if p.cudaDir, err = p.host.toolkit.libDir(p.GOARCH); err != nil {
 			return p, err
 		}
-		if p.cudaDir, err = cudaLibDir(p.host.nvcc, p.GOARCH); err != nil {
-			return p, err
-		}
-		p.compiler += "; " + p.host.nvcc + " " + version
+		p.compiler += "; " + p.host.toolkit.nvcc + " " + p.host.toolkit.identity
 	}
 	p.key = cacheKey(a.tree, p)
 	return p, nil

@@ -29,6 +29,16 @@ func compilers(ctx context.Context) (cc, cxx []string) {
 	return splitQuoted(cmp.Or(env.CC, os.Getenv("CC"), defaultCC)), splitQuoted(cmp.Or(env.CXX, os.Getenv("CXX"), defaultCXX))
 }
 
+// hostCompiler is the compiler in a command that may begin with a launcher.
+func hostCompiler(command []string) string {
+	for _, word := range command {
+		if !slices.Contains([]string{"ccache", "sccache", "distcc"}, filepath.Base(word)) {
+			return word
+		}
+	}
+	return command[0]
+}
+
 // compilerIdentity names compiler, version and target. It is part of the key:
 // an upgraded compiler builds the library anew.
 func (a *app) compilerIdentity(ctx context.Context) (string, error) {

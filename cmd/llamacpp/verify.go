@@ -19,7 +19,7 @@ func (a *app) verify(ctx context.Context) error {
 	}
 	lib, err := a.openLibrary(p.key)
 	if errors.Is(err, errNotBuilt) {
-		return errors.New("llama.cpp is not built for these settings: run llamacpp install")
+		return err
 	}
 	if err != nil {
 		return fmt.Errorf("the library is damaged, llamacpp install builds it again: %w", err)

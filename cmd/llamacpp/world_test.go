@@ -67,6 +67,9 @@ func newWorld(t *testing.T) *world {
 	t.Setenv("LLAMA_CPP_SRC", w.src)
 	t.Setenv("LLAMA_NATIVE", "")
 	t.Setenv("CUDA", "0")
+	for _, name := range []string{"CUDA_VERSION", "CUDA_ARCHS", "CUDA_HOME", "CUDA_PATH", "CUDACXX", "CMAKE_BUILD_PARALLEL_LEVEL"} {
+		t.Setenv(name, "")
+	}
 	t.Setenv("GOFLAGS", "")
 	t.Setenv("GOWORK", "off")
 	t.Chdir(dir) // outside every clone
