@@ -43,7 +43,8 @@ test: native peers models ## every test, with the race detector; a skip needs a 
 	$(GO) run ./internal/testgate -skips skips.txt -- -race -timeout 20m ./...
 
 .PHONY: test-long
-test-long: test ## make test, then each fuzz target for FUZZTIME (default 60s)
+test-long: test ## make test, importers of this module, then each fuzz target for FUZZTIME (default 60s)
+	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer
 	scripts/fuzz.sh $(or $(FUZZTIME),60s)
 
 # The models of the tests: pulled once, so that no test's time limit pays for it.
