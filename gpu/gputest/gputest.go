@@ -80,7 +80,7 @@ func Build(dir string, m Machine) (*Fake, error) {
 	if err := os.WriteFile(script, []byte(exports), 0o644); err != nil {
 		return nil, err
 	}
-	if err := compile(filepath.Join(dir, "libnvidia-ml.so.1"), nvmlSource, "-DSTATE="+strconv.Quote(f.state()), "-Wl,--version-script="+script); err != nil {
+	if err := compile(filepath.Join(dir, "libnvidia-ml.so.1"), nvmlSource, "-DSTATE="+strconv.Quote(f.state()), "-Xlinker", "--version-script="+script); err != nil {
 		return nil, err
 	}
 	cuda := filepath.Join(dir, "libcuda.so.1")
