@@ -13,6 +13,8 @@ import (
 type Params struct {
 	// Model is used by Open only, which sets its Context.
 	Model llama.ModelParams
+	// Preflight is asked by Open before it loads anything; nil = nobody is.
+	Preflight Preflight
 	// NCtx is the number of cells of the KV cache, which all sequences share;
 	// 0 = the model's n_ctx_train, or after Open what fits into memory. One request may use all of them, but never
 	// more than the model was trained for.
@@ -32,6 +34,13 @@ type Params struct {
 	ChatTemplate string
 	// Logger takes what has no caller to be told to; nil = nothing is logged.
 	Logger *slog.Logger
+}
+
+// Preflight looks at what llama.cpp does not: package gpu behind one tells why a GPU cannot be used.
+type Preflight interface {
+	// CheckModel gets what the model and the context are going to need of each device, as [llama.EstimateMemory] computes it.
+	// Its error ends Open, and is what Open returns.
+	CheckModel(ctx context.Context, need llama.MemoryNeed) error
 }
 
 const (
@@ -71,12 +80,20 @@ type Engine struct {
 //
 // # Errors
 //
-// Those of [llama.LoadModel] and of [New].
+// Those of [llama.LoadModel], of [New] and of Params.Preflight.
 func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 	if err := p.complete(); err != nil {
 		return nil, err
 	}
 	p.Model.Context = p.context()
+	if p.Preflight != nil {
+		// What cannot be computed is left to LoadModel, which says why or can do without.
+		if need, err := llama.EstimateMemory(ctx, path, p.Model); err == nil {
+			if err := p.Preflight.CheckModel(ctx, need); err != nil {
+				return nil, err
+			}
+		}
+	}
 	m, err := llama.LoadModel(ctx, path, p.Model)
 	if err != nil {
 		return nil, err
