@@ -44,11 +44,14 @@ type process struct {
 	ctx     context.Context
 	begin   time.Time
 	limits  Limits
+	session bool // its streams are a terminal, and Wall is not its own
 	cmd     *exec.Cmd
 	control *os.File
+	files   receiver // reads control
 	stdin   *os.File // write end, or nil
 	streams [2]*capture
-	release func() // stops the timer and the watch of ctx
+	release func()     // stops the timer and the watch of ctx
+	last    func() any // waits for the EXIT frame where somebody else reads control, or nil
 	finish  sync.Once
 
 	mu       sync.Mutex
@@ -63,6 +66,14 @@ type process struct {
 }
 
 func start(ctx context.Context, c Config, path string, argv []string) (*Process, error) {
+	p, err := execute(ctx, c, path, argv, false)
+	if err != nil {
+		return nil, err
+	}
+	return &Process{p}, nil
+}
+
+func execute(ctx context.Context, c Config, path string, argv []string, session bool) (*process, error) {
 	begin := time.Now()
 	if len(helper.Binary()) == 0 {
 		return nil, fmt.Errorf("%w: no helper for this architecture", ErrUnsupported)
@@ -71,23 +82,29 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 	if err != nil {
 		return nil, err
 	}
+	if session {
+		request.Flags = proto.FlagSession
+	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
-	p := &process{ctx: ctx, begin: begin, limits: limits, stopping: make(chan struct{})}
+	p := &process{ctx: ctx, begin: begin, limits: limits, session: session, stopping: make(chan struct{})}
 	rest, err := p.launch(&c, request.Encode())
 	if err != nil {
 		return nil, err
 	}
-	stopTimer := time.AfterFunc(limits.Wall-time.Since(begin), func() { p.stop(causeTimeout) })
 	stopContext := context.AfterFunc(ctx, func() { p.stop(causeContext) })
-	p.release = func() {
-		stopTimer.Stop()
-		stopContext()
+	p.release = func() { stopContext() }
+	if !session {
+		stopTimer := time.AfterFunc(limits.Wall-time.Since(begin), func() { p.stop(causeTimeout) })
+		p.release = func() {
+			stopTimer.Stop()
+			stopContext()
+		}
 	}
 	first, err := p.ask(rest)
 	if _, ok := first.(proto.Started); ok {
-		return &Process{p}, nil
+		return p, nil
 	}
 	p.shutdown() // whatever the helper is, it is not to be waited for
 	p.finish.Do(p.end)
@@ -95,7 +112,7 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 		return nil, explain(failure, request, &c)
 	}
 	if p.err == nil && p.stopped != causeNone { // the wall time was over before the start
-		return &Process{p}, nil
+		return p, nil
 	}
 	if p.stopped == causeContext {
 		return nil, p.err
@@ -131,34 +148,33 @@ func (p *process) launch(c *Config, request []byte) ([]byte, error) {
 		return fail(err)
 	}
 	ours, theirs = append(ours, control), append(theirs, child)
-	outputs := [2]*os.File{}
-	for i := range outputs {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return fail(err)
-		}
-		outputs[i] = r
-		ours, theirs = append(ours, r), append(theirs, w)
+	p.cmd = &exec.Cmd{
+		Path: path, Args: []string{"lm-sandbox-helper"}, Env: []string{}, ExtraFiles: append(theirs[:1:1], extra...),
+		// No terminal of the caller's, nor the signals that it sends to its group.
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	var stdin *os.File
+	outputs := [2]*os.File{}
+	if !p.session {
+		for i := range outputs {
+			r, w, err := os.Pipe()
+			if err != nil {
+				return fail(err)
+			}
+			outputs[i] = r
+			ours, theirs = append(ours, r), append(theirs, w)
+		}
+		p.cmd.Stdout, p.cmd.Stderr = theirs[1], theirs[2]
+	}
 	if c.Stdin != nil {
 		r, w, err := os.Pipe()
 		if err != nil {
 			return fail(err)
 		}
 		ours, theirs = append(ours, w), append(theirs, r)
-		stdin, p.stdin = r, w
+		p.cmd.Stdin, p.stdin = r, w
 	}
 	p.control = control
-	p.cmd = &exec.Cmd{
-		Path: path, Args: []string{"lm-sandbox-helper"}, Env: []string{},
-		Stdout: theirs[1], Stderr: theirs[2], ExtraFiles: append(theirs[:1:1], extra...),
-		// No terminal of the caller's, nor the signals that it sends to its group.
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-	}
-	if stdin != nil {
-		p.cmd.Stdin = stdin
-	}
+	p.files = receiver{file: control}
 	sent, err := offer(control, request)
 	if err != nil {
 		return fail(err)
@@ -199,6 +215,10 @@ func (p *process) copy(c *Config, outputs [2]*os.File) {
 	p.streams[0] = newCapture("Stdout", p.limits.Output, c.Stdout, full)
 	p.streams[1] = newCapture("Stderr", p.limits.Output, c.Stderr, full)
 	for i, f := range outputs {
+		if f == nil {
+			close(p.streams[i].done)
+			continue
+		}
 		go p.streams[i].drain(f)
 	}
 	if p.stdin != nil {
@@ -234,7 +254,7 @@ func socketPair() (ours, theirs *os.File, err error) {
 func (p *process) ask(rest []byte) (any, error) {
 	// A helper that gave up has said why before it closed the socket.
 	_, werr := p.control.Write(rest)
-	frame, err := proto.Read(p.control)
+	frame, err := proto.Read(&p.files)
 	if err != nil {
 		return nil, errors.Join(werr, err)
 	}
@@ -271,10 +291,7 @@ func (p *process) end() {
 	}
 	// What they have sent is still in the socket.
 	_ = p.control.SetReadDeadline(time.Now().Add(killPatience))
-	frame, err := proto.Read(p.control)
-	if err != nil {
-		frame = nil
-	}
+	frame := p.exitFrame()
 	for _, c := range p.streams {
 		c.await(p.stopping)
 	}
@@ -292,6 +309,17 @@ func (p *process) end() {
 	p.conclude(frame, waitErr)
 }
 
+func (p *process) exitFrame() any {
+	if p.last != nil {
+		return p.last()
+	}
+	frame, err := proto.Read(&p.files)
+	if err != nil {
+		return nil
+	}
+	return frame
+}
+
 func (p *process) wait() (Result, error) {
 	p.finish.Do(p.end)
 	return p.result, p.err
@@ -299,7 +327,9 @@ func (p *process) wait() (Result, error) {
 
 func (p *process) kill() { p.stop(causeKill) }
 
-func (p *process) signal(number int) error {
+func (p *process) signal(number int) error { return p.signalTo(number, proto.TargetPayload) }
+
+func (p *process) signalTo(number int, target proto.Target) error {
 	if number <= 0 || number > 64 {
 		return &ErrConfig{"signal", fmt.Sprintf("no signal %d", number)}
 	}
@@ -308,7 +338,7 @@ func (p *process) signal(number int) error {
 	if p.ended || p.stopped != causeNone {
 		return os.ErrProcessDone
 	}
-	if _, err := p.control.Write(proto.EncodeSignal(uint32(number))); err != nil {
+	if _, err := p.control.Write(proto.EncodeSignal(uint32(number), target)); err != nil {
 		return os.ErrProcessDone
 	}
 	return nil

@@ -16,7 +16,7 @@ const (
 // ErrMalformed is a frame that no helper of this version sends.
 var ErrMalformed = errors.New("malformed frame from the helper")
 
-// Read reads one frame of the helper: Failure, Started or Exit. At a clean end
+// Read reads one frame of the helper: Failure, Started, Pipes or Exit. At a clean end
 // it returns io.EOF, within a frame io.ErrUnexpectedEOF.
 func Read(r io.Reader) (any, error) {
 	var head [headerSize]byte
@@ -40,6 +40,9 @@ func Read(r io.Reader) (any, error) {
 // Started is the body of a STARTED frame: the payload has been executed.
 type Started struct{}
 
+// Pipes is the body of a PIPES frame: the pipes of a command are there, or Errno says why not.
+type Pipes struct{ Errno uint32 }
+
 func decode(kind Kind, b []byte) (any, error) {
 	u32, u64 := binary.LittleEndian.Uint32, binary.LittleEndian.Uint64
 	switch {
@@ -47,6 +50,8 @@ func decode(kind Kind, b []byte) (any, error) {
 		return Failure{Stage: Stage(u32(b)), Errno: u32(b[4:]), Detail: string(b[8:])}, nil
 	case kind == KindStarted && len(b) == 0:
 		return Started{}, nil
+	case kind == KindPipes && len(b) == 4:
+		return Pipes{Errno: u32(b)}, nil
 	case kind == KindExit && len(b) == 24:
 		return Exit{WaitStatus: u32(b), Hit: Hit(u32(b[4:])), UserTime: u64(b[8:]), SystemTime: u64(b[16:])}, nil
 	}

@@ -67,8 +67,16 @@ func (r *Request) Encode() []byte {
 }
 
 // EncodeSignal returns a SIGNAL frame.
-func EncodeSignal(number uint32) []byte {
-	e := frame(KindSignal, headerSize+4)
+func EncodeSignal(number uint32, target Target) []byte {
+	e := frame(KindSignal, headerSize+8)
 	e.u32(number)
+	e.u32(uint32(target))
+	return e.finish()
+}
+
+// EncodeStreams returns a STREAMS frame, which asks for a pair of pipes with this name.
+func EncodeStreams(name [StreamName]byte) []byte {
+	e := frame(KindStreams, headerSize+StreamName)
+	e.buf = append(e.buf, name[:]...)
 	return e.finish()
 }

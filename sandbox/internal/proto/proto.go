@@ -8,6 +8,8 @@
 //	    │◄─ ERROR ─────────────────────┴─ or ───────────────┴─ or ──────────────┤ (then all exit)
 //	    │◄─ STARTED ────────────────────────────────────────┤      execve ◄──────┤
 //	    ├─ SIGNAL ─────────────────────────────────────────►├─ kill ────────────►│
+//	    ├─ STREAMS ────────────────────────────────────────►│ (a session only)
+//	    │◄─ PIPES ──────────────────────────────────────────┤
 //	    │◄─ EXIT ───────────────────────────────────────────┤◄─ wait status ─────┘
 //	    │                              │◄─ exit: the kernel ends the pid namespace
 //	    │◄─ end of the process ────────┤
@@ -24,15 +26,17 @@
 //	  REQUEST  version flags uid gid spareUID spareGID hostname tmpfsSize tmpfsInodes
 //	           n {kind flags mode path source} n {resource value64}
 //	           memory64 tasks files path dir n{argv} n{env} filter
-//	  SIGNAL   number
+//	  SIGNAL   number target
+//	  STREAMS  name (32 bytes, the rest of the body)
 //	  ERROR    stage errno detail(rest of the body)
-//	  STARTED
+//	  STARTED  with two files in a session
+//	  PIPES    errno; if 0 with four files: read and write end of stdout, of stderr
 //	  EXIT     waitStatus limitsHit user64(µs) system64(µs)
 package proto
 
 // Version is checked by the helper, so that an installed helper of another
 // release is refused by name instead of misread.
-const Version = 1
+const Version = 2
 
 // MaxOps bounds Request.Ops; as MAX_OPS in helper.h.
 const MaxOps = 1024
@@ -44,9 +48,11 @@ type Kind uint32
 const (
 	KindRequest Kind = 1
 	KindSignal  Kind = 2
+	KindStreams Kind = 3
 	KindError   Kind = 16
 	KindStarted Kind = 17
 	KindExit    Kind = 18
+	KindPipes   Kind = 19
 )
 
 // Stage says what the helper was doing when it failed.
@@ -69,6 +75,7 @@ const (
 	StageLimits
 	StageSeccomp
 	StageExec
+	StageTerminal
 )
 
 var stageNames = [...]string{
@@ -77,6 +84,7 @@ var stageNames = [...]string{
 	StageRoot: "build the root", StageMount: "mount", StageProc: "mount /proc", StagePivot: "enter the root",
 	StagePrivilege: "remove privileges", StageDir: "enter the working directory", StageLimits: "set limits",
 	StageSeccomp: "load the system call filter", StageExec: "execute",
+	StageTerminal: "open a terminal",
 }
 
 func (s Stage) String() string {
@@ -129,8 +137,32 @@ type Limit struct {
 	Value    uint64
 }
 
-// FlagNullStdin gives the payload the sandbox's own /dev/null as its input.
-const FlagNullStdin uint32 = 1
+// Flags of a Request.
+const (
+	// FlagNullStdin gives the payload the sandbox's own /dev/null as its input.
+	FlagNullStdin uint32 = 1 << iota
+	// FlagSession makes the payload the shell of a session: its streams are a
+	// terminal of the sandbox, and it has one end of a socket. STARTED brings two
+	// files: the master of the terminal, the other end of the socket.
+	FlagSession
+)
+
+// What a session's shell finds inside; as SESSION_FD, SESSION_DIR in helper.h.
+const (
+	SessionFD  = 253
+	SessionDir = "/run/session"
+	StreamName = 32 // bytes of the name of a pair of pipes
+)
+
+// Target says whom a signal is for; as enum signal_target in helper.h.
+type Target uint32
+
+// Targets. The last two need a session.
+const (
+	TargetPayload    Target = iota
+	TargetForeground        // the foreground process group of the terminal
+	TargetCommand           // the same, unless it is the shell's own
+)
 
 // Request is all that the helper is told.
 type Request struct {

@@ -28,6 +28,8 @@ func TestRead(t *testing.T) {
 		"no body":      {reply(KindExit, exit...)[:8], nil, io.ErrUnexpectedEOF},
 		"started":      {reply(KindStarted), Started{}, nil},
 		"failure":      {reply(KindError, 4, 0, 0, 0, 28, 0, 0, 0, 'n', 's'), Failure{StageClone, 28, "ns"}, nil},
+		"pipes":        {reply(KindPipes, 28, 0, 0, 0), Pipes{28}, nil},
+		"short pipes":  {reply(KindPipes, 28), nil, ErrMalformed},
 		"exit":         {reply(KindExit, exit...), Exit{256, HitDisk, 7, 9}, nil},
 		"short exit":   {reply(KindExit, exit[:20]...), nil, ErrMalformed},
 		"short error":  {reply(KindError, 1, 2, 3), nil, ErrMalformed},
@@ -51,7 +53,7 @@ func TestRequestLength(t *testing.T) {
 }
 
 func TestStageNames(t *testing.T) {
-	for s := StageRequest; s <= StageExec; s++ {
+	for s := StageRequest; s <= StageTerminal; s++ {
 		require.NotEqual(t, "unknown stage", s.String())
 	}
 	require.Equal(t, "unknown stage", Stage(0).String())

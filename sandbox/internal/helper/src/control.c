@@ -6,7 +6,10 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
+
+enum { MAX_FILES = 4 };
 
 struct header {
 	uint32_t kind, len;
@@ -29,14 +32,34 @@ static bool read_full(void *buf, size_t n)
 
 // One send per frame keeps frames of two processes from mixing; frames to the
 // Go process are far smaller than the socket's buffer.
-static void send_frame(uint32_t kind, const void *body, uint32_t len)
+static void send_files(uint32_t kind, const void *body, uint32_t len, const int *fds, uint32_t n)
 {
 	char buf[sizeof(struct header) + 512];
 	struct header h = {kind, len};
 	memcpy(buf, &h, sizeof h);
 	memcpy(buf + sizeof h, body, len);
-	while (send(CONTROL_FD, buf, sizeof h + len, MSG_NOSIGNAL) < 0 && errno == EINTR)
+	struct iovec part = {buf, sizeof h + len};
+	union {
+		char space[CMSG_SPACE(MAX_FILES * sizeof *fds)];
+		struct cmsghdr align;
+	} control = {{0}};
+	struct msghdr m = {.msg_iov = &part, .msg_iovlen = 1};
+	if (n > 0) {
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(n * sizeof *fds);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n * sizeof *fds);
+		memcpy(CMSG_DATA(c), fds, n * sizeof *fds);
+	}
+	while (sendmsg(CONTROL_FD, &m, MSG_NOSIGNAL) < 0 && errno == EINTR)
 		;
+}
+
+static void send_frame(uint32_t kind, const void *body, uint32_t len)
+{
+	send_files(kind, body, len, NULL, 0);
 }
 
 void control_read_request(struct request *r)
@@ -55,14 +78,20 @@ void control_read_request(struct request *r)
 		fail(STAGE_REQUEST, EPROTO, "body");
 }
 
-bool control_read_signal(int *signo)
+bool control_read_order(struct order *o)
 {
 	struct header h;
-	uint32_t n;
-	if (!read_full(&h, sizeof h) || h.kind != FRAME_SIGNAL || h.len != sizeof n || !read_full(&n, sizeof n))
+	if (!read_full(&h, sizeof h))
 		return false;
-	*signo = (int)n;
-	return true;
+	o->kind = h.kind;
+	switch (h.kind) {
+	case FRAME_SIGNAL:
+		return h.len == 2 * sizeof o->signo && read_full(&o->signo, sizeof o->signo) &&
+		       read_full(&o->target, sizeof o->target);
+	case FRAME_STREAMS:
+		return h.len == sizeof o->name && read_full(o->name, sizeof o->name) && !memchr(o->name, '/', sizeof o->name);
+	}
+	return false;
 }
 
 bool control_closed(void)
@@ -71,9 +100,15 @@ bool control_closed(void)
 	return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP);
 }
 
-void control_started(void)
+void control_started(const int *fds, uint32_t n)
 {
-	send_frame(FRAME_STARTED, "", 0);
+	send_files(FRAME_STARTED, "", 0, fds, n);
+}
+
+void control_streams(int err, const int *fds, uint32_t n)
+{
+	uint32_t body = (uint32_t)err;
+	send_files(FRAME_PIPES, &body, sizeof body, fds, err ? 0 : n);
 }
 
 static uint64_t microseconds(struct timeval t)

@@ -15,14 +15,30 @@
 #include <sys/types.h>
 
 enum {
-	PROTO_VERSION = 1,
+	PROTO_VERSION = 2,
 	CONTROL_FD = 3,
 	MAX_REQUEST = 4 << 20,
 	MAX_OPS = 1024,
 	MAX_LIMITS = 16,
+	SESSION_FD = 253,  // the shell's end of the side channel
+	STREAM_NAME = 32,  // bytes of the name of a pair of pipes
 };
 
-enum frame_kind { FRAME_REQUEST = 1, FRAME_SIGNAL = 2, FRAME_ERROR = 16, FRAME_STARTED = 17, FRAME_EXIT = 18 };
+#define SESSION_DIR "run/session"
+
+enum frame_kind {
+	FRAME_REQUEST = 1,
+	FRAME_SIGNAL,
+	FRAME_STREAMS,
+	FRAME_ERROR = 16,
+	FRAME_STARTED,
+	FRAME_EXIT,
+	FRAME_PIPES,
+};
+
+// Whom a signal is for: the payload, the foreground process group of the
+// session's terminal, or that if it is not the shell's own.
+enum signal_target { SIGNAL_PAYLOAD, SIGNAL_FOREGROUND, SIGNAL_COMMAND };
 
 // What failed, for the typed error on the Go side. Keep equal to proto.Stage.
 enum stage {
@@ -41,6 +57,7 @@ enum stage {
 	STAGE_LIMITS,
 	STAGE_SECCOMP,
 	STAGE_EXEC,
+	STAGE_TERMINAL,
 };
 
 enum op_kind { OP_DIR = 1, OP_FILE, OP_LINK, OP_BIND, OP_PROC, OP_PTS };
@@ -68,7 +85,7 @@ struct limit {
 	uint64_t value;
 };
 
-enum request_flag { REQUEST_NULL_STDIN = 1 };
+enum request_flag { REQUEST_NULL_STDIN = 1, REQUEST_SESSION = 2 };
 
 struct request {
 	uint32_t flags;
@@ -89,9 +106,16 @@ struct request {
 
 // control.c: frames on the control socket.
 void control_read_request(struct request *r);
-bool control_read_signal(int *signo); // false: the Go process is gone
+// What the Go process wants of a running sandbox.
+struct order {
+	uint32_t kind; // FRAME_SIGNAL or FRAME_STREAMS
+	uint32_t signo, target;
+	char name[STREAM_NAME];
+};
+bool control_read_order(struct order *o); // false: the Go process is gone
 bool control_closed(void);
-void control_started(void);
+void control_started(const int *fds, uint32_t n);
+void control_streams(int err, const int *fds, uint32_t n);
 void control_exit(int wait_status, uint32_t limits_hit);
 _Noreturn void fail(enum stage s, int err, const char *detail);
 
@@ -123,6 +147,14 @@ void root_enter(int root);
 // init.c, payload.c: the two processes inside.
 _Noreturn void init_run(struct request *r, struct identity id, int launcher);
 _Noreturn void payload_run(const struct request *r, volatile int *failed);
+
+// session.c: the terminal of a session and the pipes of its commands.
+void session_prepare(int root);
+void session_open(void);
+bool session_attach(void);
+void session_started(void);
+void session_streams(const char name[static STREAM_NAME]);
+void session_signal(pid_t shell, int signo, uint32_t target);
 
 // watch.c: what the tree uses, sampled from pid 1.
 enum limit_hit { HIT_MEMORY = 1, HIT_TASKS = 2, HIT_FILES = 4, HIT_DISK = 8 };

@@ -88,6 +88,20 @@ static bool reap(pid_t payload, int *status)
 	return false;
 }
 
+// False for an order that makes no sense.
+static bool follow(const struct order *o, pid_t payload, bool session)
+{
+	if (o->kind == FRAME_SIGNAL && o->target == SIGNAL_PAYLOAD)
+		kill(payload, (int)o->signo);
+	else if (o->kind == FRAME_SIGNAL && session)
+		session_signal(payload, (int)o->signo, o->target);
+	else if (o->kind == FRAME_STREAMS && session)
+		session_streams(o->name);
+	else
+		return false;
+	return true;
+}
+
 // Returning from here ends pid 1 and with it every process of the sandbox. The
 // payload can signal pid 1 as often as it likes: samples are due by the clock.
 static void supervise(const struct request *r, pid_t payload, int children)
@@ -97,7 +111,7 @@ static void supervise(const struct request *r, pid_t payload, int children)
 	int64_t due = now_ms() + WATCH_INTERVAL_MS;
 	uint32_t hit = 0;
 	for (;;) {
-		int status, signo;
+		int status;
 		int64_t left = due - now_ms();
 		int ready = poll(fds, 2, left > 0 ? (int)left : 0);
 		if (ready < 0 && errno != EINTR)
@@ -109,9 +123,11 @@ static void supervise(const struct request *r, pid_t payload, int children)
 			return;
 		}
 		if (ready > 0 && fds[0].revents) {
-			if (!control_read_signal(&signo))
+			struct order o;
+			if (!control_read_order(&o))
 				return;
-			kill(payload, signo);
+			if (!follow(&o, payload, r->flags & REQUEST_SESSION))
+				return;
 		}
 		if (now_ms() >= due) {
 			hit |= watch_sample(r);
@@ -146,7 +162,13 @@ void init_run(struct request *r, struct identity id, int launcher)
 	if (sethostname(r->hostname, strlen(r->hostname)) < 0)
 		fail(STAGE_CLONE, errno, "hostname");
 	raise_loopback();
-	root_enter(root_build(r));
+	bool session = r->flags & REQUEST_SESSION;
+	int root = root_build(r);
+	if (session)
+		session_prepare(root);
+	root_enter(root);
+	if (session)
+		session_open();
 	watch_open();
 
 	sigset_t chld;
@@ -171,7 +193,10 @@ void init_run(struct request *r, struct identity id, int launcher)
 		fail(STAGE_CLONE, errno, "payload");
 	if (*failed)
 		_exit(1);
-	control_started();
+	if (session)
+		session_started();
+	else
+		control_started(NULL, 0);
 	// The streams end when the last process of the payload closes them.
 	for (int fd = 0; fd <= 2; fd++)
 		close(fd);

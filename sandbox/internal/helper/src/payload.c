@@ -95,8 +95,13 @@ void payload_run(const struct request *r, volatile int *failed)
 		if (null < 0 || dup2(null, 0) < 0)
 			give_up(failed, STAGE_DIR, "/dev/null");
 	}
+	bool session = r->flags & REQUEST_SESSION;
+	if (session && !session_attach())
+		give_up(failed, STAGE_TERMINAL, "attach");
 	if (sys_close_range(CONTROL_FD, CLOSE_RANGE_CLOEXEC) < 0)
 		give_up(failed, STAGE_PRIVILEGE, "close_range");
+	if (session && fcntl(SESSION_FD, F_SETFD, 0) < 0)
+		give_up(failed, STAGE_TERMINAL, "fcntl");
 	change_dir(r->dir, failed);
 	for (uint32_t i = 0; i < r->nlimits; i++)
 		if (set_limit(&r->limits[i]) < 0)

@@ -1,0 +1,94 @@
+// A session: the payload is a shell on a terminal, and talks to the Go process
+// through a socket beside it.
+#include "helper.h"
+#include "sys.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+static int streams = -1; // directory of named pipes, writable by pid 1 only
+static int master = -1, slave = -1;
+static int side[2] = {-1, -1};
+
+// The pipes have a tiny filesystem of their own: a full disk must not keep the
+// command from running that would clear it. The payload sees it read-only.
+void session_prepare(int root)
+{
+	static const char *const options[][2] = {{"size", "4096"}, {"nr_inodes", "64"}, {"mode", "0300"}, {NULL, NULL}};
+	int tree = mount_filesystem("tmpfs", options, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (tree < 0 || mkdirat(root, SESSION_DIR, 0755) < 0 || sys_move_mount(tree, root, SESSION_DIR) < 0)
+		fail(STAGE_TERMINAL, errno, SESSION_DIR);
+	streams = sys_open_tree(root, SESSION_DIR, OPEN_TREE_CLONE | O_CLOEXEC);
+	if (streams < 0 || mount_set_readonly(root, SESSION_DIR) < 0)
+		fail(STAGE_TERMINAL, errno, SESSION_DIR);
+	close(tree);
+}
+
+// The terminal comes from the sandbox's own devpts, so that it has a name there.
+void session_open(void)
+{
+	int unlock = 0;
+	struct winsize size = {.ws_row = 24, .ws_col = 80};
+	master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+	if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 || ioctl(master, TIOCSWINSZ, &size) < 0)
+		fail(STAGE_TERMINAL, errno, "/dev/ptmx");
+	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (slave < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, side) < 0)
+		fail(STAGE_TERMINAL, errno, "/dev/pts");
+	if (fcntl(side[0], F_SETFL, O_NONBLOCK) < 0)
+		fail(STAGE_TERMINAL, errno, "fcntl");
+}
+
+// In the payload, which leads its session already.
+bool session_attach(void)
+{
+	if (ioctl(slave, TIOCSCTTY, 0) < 0 || dup2(side[1], SESSION_FD) < 0)
+		return false;
+	for (int fd = 0; fd <= 2; fd++)
+		if (dup2(slave, fd) < 0)
+			return false;
+	return true;
+}
+
+void session_started(void)
+{
+	control_started((int[]){master, side[0]}, 2);
+	close(side[0]);
+	close(side[1]);
+	close(slave);
+}
+
+// Makes the two pipes of a command, which the shell opens by name, and sends
+// both ends of each. The last pair has been opened, or never will be.
+void session_streams(const char name[static STREAM_NAME])
+{
+	static char path[2][STREAM_NAME + 3];
+	int fds[4] = {-1, -1, -1, -1}, err = 0;
+	for (int i = 0; i < 2; i++) {
+		if (path[i][0])
+			unlinkat(streams, path[i], 0);
+		snprintf(path[i], sizeof path[i], "%.*s.%d", STREAM_NAME, name, i + 1);
+		if (mknodat(streams, path[i], S_IFIFO | 0600, 0) < 0)
+			err = errno;
+		fds[2 * i] = openat(streams, path[i], O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+		fds[2 * i + 1] = openat(streams, path[i], O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+		if (!err && (fds[2 * i] < 0 || fds[2 * i + 1] < 0))
+			err = errno;
+	}
+	control_streams(err, fds, 4);
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+}
+
+void session_signal(pid_t shell, int signo, uint32_t target)
+{
+	pid_t group = tcgetpgrp(master);
+	if (group > 0 && (group != shell || target == SIGNAL_FOREGROUND))
+		kill(-group, signo);
+}
