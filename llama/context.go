@@ -167,8 +167,8 @@ type SampleRow struct {
 	Err     error    // result: this row alone failed, for example its grammar
 }
 
-// DecodeSample decodes a batch and then, for each row, samples with the row's sampler and accepts the token into it, all in
-// one crossing into C. Rows fail one by one; the error is about the decode, and then no row was sampled.
+// DecodeSample decodes a batch and then, for each row, samples with the row's sampler and accepts the token into it, all of
+// it on the context's own thread: the calling goroutine is parked meanwhile and holds no OS thread. Rows fail one by one; the error is about the decode, and then no row was sampled.
 //
 // # Errors
 //

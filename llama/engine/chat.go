@@ -107,7 +107,15 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if err != nil {
 		return nil, errors.Join(err, render.Close())
 	}
-	seq, err := e.newSequence(prompt.Tokens, r.MaxTokens, sampler)
+	shown := map[llama.Token]bool{}
+	for _, t := range prompt.PreservedTokens {
+		shown[t] = true
+	}
+	text := &textStream{
+		vocab: e.model.Vocab(), shown: shown,
+		stops: newStopMatcher(slices.Concat(prompt.Stops, r.Stop)),
+	}
+	seq, err := e.newSequence(prompt.Tokens, r.MaxTokens, sampler, text)
 	if err != nil {
 		return nil, errors.Join(err, render.Close())
 	}
@@ -116,15 +124,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 			return prompt.Sampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
 		}
 	}
-	shown := map[llama.Token]bool{}
-	for _, t := range prompt.PreservedTokens {
-		shown[t] = true
-	}
-	text := textStream{
-		vocab: e.model.Vocab(), shown: shown,
-		stops: newStopMatcher(slices.Concat(prompt.Stops, r.Stop)),
-	}
-	return startStream(e, seq, text, render), nil
+	return startStream(e, seq, render), nil
 }
 
 // applyTemplate renders the conversation; inText says that tools had to be

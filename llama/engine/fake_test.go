@@ -146,9 +146,15 @@ func startLoop(t *testing.T, d decoder, batch, sequences int) *loop {
 func newTestSequence(prompt []llama.Token, limit int) *sequence {
 	return &sequence{
 		prompt: len(prompt), limit: limit, limitReason: FinishLength, tokens: slices.Clone(prompt),
-		out: newMailbox[[]llama.Token](), retired: make(chan struct{}),
+		text: noText{}, out: newMailbox[output](), release: func() {}, retired: make(chan struct{}),
 	}
 }
+
+// noText is the text of a model whose tokens have none.
+type noText struct{}
+
+func (noText) push(llama.Token) (string, bool, error) { return "", false, nil }
+func (noText) flush() (string, bool)                  { return "", false }
 
 // reference runs the fake model alone.
 func reference(prompt []llama.Token, limit int) []llama.Token {
@@ -164,7 +170,7 @@ func reference(prompt []llama.Token, limit int) []llama.Token {
 
 func outputOf(s *sequence) []llama.Token {
 	out, _, _ := s.out.take()
-	return out
+	return out.tokens
 }
 
 func randomPrompt(r *rand.Rand, n int) []llama.Token {

@@ -77,7 +77,8 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	if err != nil {
 		return nil, err
 	}
-	seq, err := e.newSequence(prompt, r.MaxTokens, sampler)
+	text := &textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
+	seq, err := e.newSequence(prompt, r.MaxTokens, sampler, text)
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +87,7 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 			return llama.NewSampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
 		}
 	}
-	text := textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
-	return startStream[Delta](e, seq, text, textRenderer{}), nil
+	return startStream[Delta](e, seq, textRenderer{}), nil
 }
 
 // textRenderer is the renderer of Generate: text as it is.

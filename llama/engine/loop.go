@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"log/slog"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -21,8 +20,10 @@ type decoder interface {
 	resetAbort()
 }
 
-// loop runs the steps. One goroutine, locked to its thread (the thread pool of
-// the CPU backend belongs to it), is the only one that touches the decoder.
+// loop runs the steps. One goroutine is the only one that touches the decoder.
+// It also turns tokens into text and finds stop strings: that takes a
+// microsecond, where waking another goroutine beside the computing threads takes
+// fifty.
 type loop struct {
 	dec   decoder
 	isEOG func(llama.Token) bool
@@ -34,7 +35,7 @@ type loop struct {
 	sched   *scheduler
 	closing bool
 	flying  bool // a step is being computed
-	live    int  // sequences of that step that nobody has asked to end
+	live    int  // sequences of that step that are not cancelled
 	feeds   []feed
 	counts  counters
 }
@@ -62,18 +63,18 @@ func (l *loop) submit(seq *sequence) {
 	l.wake.Signal()
 }
 
-// finish asks a sequence to end: at once while it waits, else with the step in
+// cancel asks a sequence to end: at once while it waits, else with the step in
 // flight. A step that nobody wants any more is aborted; one that others share
 // is not, because an abort throws their work away as well.
-func (l *loop) finish(seq *sequence, wish FinishReason) {
+func (l *loop) cancel(seq *sequence) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if seq.state == ended || seq.wish != "" {
+	if seq.state == ended || seq.cancelled {
 		return
 	}
-	seq.wish = wish
+	seq.cancelled = true
 	if seq.state == waiting {
-		l.end(seq, wish, nil)
+		l.end(seq, FinishCancelled, nil)
 		return
 	}
 	if seq.inStep {
@@ -98,7 +99,6 @@ func (l *loop) close() {
 
 // run is the body of the goroutine.
 func (l *loop) run() {
-	runtime.LockOSThread()
 	defer close(l.done)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -161,21 +161,28 @@ func (l *loop) advance(f *feed, now time.Time) {
 	}
 	seq.past += f.n
 	switch {
-	case seq.wish != "" || !f.sample:
+	case seq.cancelled || !f.sample:
 		return
 	case f.err != nil:
 		l.end(seq, "", f.err)
 		return
 	}
 	seq.tokens = append(seq.tokens, f.token)
-	seq.out.put(func(t *[]llama.Token) bool { *t = append(*t, f.token); return true })
 	l.counts.output++
 	if seq.first.IsZero() {
 		seq.first = now
 	}
 	seq.last = now
+	text, stopped, err := seq.text.push(f.token)
+	seq.out.put(func(o *output) bool {
+		o.tokens = append(o.tokens, f.token)
+		o.text = append(o.text, text...)
+		return true
+	})
 	switch {
-	case l.isEOG(f.token):
+	case err != nil:
+		l.end(seq, "", err)
+	case stopped, l.isEOG(f.token):
 		l.end(seq, FinishStop, nil)
 	case len(seq.tokens) == seq.limit:
 		l.end(seq, seq.limitReason, nil)
@@ -210,20 +217,31 @@ func (l *loop) stepFailed(err error) {
 	}
 }
 
-// sweep ends the sequences that were asked to, if any.
+// sweep ends the sequences that are cancelled, if any.
 func (l *loop) sweep() (swept bool) {
 	for i := len(l.sched.running) - 1; i >= 0; i-- {
-		if seq := l.sched.running[i]; seq.wish != "" {
-			l.end(seq, seq.wish, nil)
+		if seq := l.sched.running[i]; seq.cancelled {
+			l.end(seq, FinishCancelled, nil)
 			swept = true
 		}
 	}
 	return swept
 }
 
-// end retires a sequence: afterwards the loop does not touch it any more.
+// end retires a sequence: what it held is released, and the loop does not touch
+// it any more.
 func (l *loop) end(seq *sequence, reason FinishReason, err error) {
 	l.sched.retire(seq)
+	if reason != FinishCancelled {
+		rest, stopped := seq.text.flush()
+		if stopped && err == nil {
+			reason = FinishStop
+		}
+		seq.out.put(func(o *output) bool {
+			o.text = append(o.text, rest...)
+			return rest != ""
+		})
+	}
 	seq.reason, seq.err = reason, err
 	switch {
 	case err != nil:
@@ -233,6 +251,10 @@ func (l *loop) end(seq *sequence, reason FinishReason, err error) {
 	default:
 		l.counts.finished++
 	}
+	if err := seq.sampler.Close(); err != nil {
+		l.log.Error("engine: a sampler was not released", "error", err)
+	}
+	seq.release()
 	seq.out.close()
 	close(seq.retired)
 }

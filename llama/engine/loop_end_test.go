@@ -21,7 +21,7 @@ func TestLoopFinish(t *testing.T) {
 		first, second := newTestSequence(randomPrompt(r, 3), 5), newTestSequence(randomPrompt(r, 3), 5)
 		l.submit(first)
 		l.submit(second)
-		l.finish(second, FinishCancelled)
+		l.cancel(second)
 		<-second.retired // although no step has ended
 		require.Equal(t, FinishCancelled, second.reason)
 		close(d.gate)
@@ -36,7 +36,7 @@ func TestLoopFinish(t *testing.T) {
 		s := newTestSequence(randomPrompt(r, 3), 40)
 		l.submit(s)
 		<-inStep
-		l.finish(s, FinishCancelled)
+		l.cancel(s)
 		<-s.retired // the gate was never opened
 		require.Equal(t, FinishCancelled, s.reason)
 		require.NoError(t, s.err)
@@ -56,7 +56,7 @@ func TestLoopFinish(t *testing.T) {
 		l.submit(b)
 		d.gate <- struct{}{}
 		require.Equal(t, 2, <-steps)
-		l.finish(a, FinishCancelled)
+		l.cancel(a)
 		select {
 		case <-a.retired:
 			t.Fatal("retired while its step was in flight")
@@ -74,8 +74,8 @@ func TestLoopFinish(t *testing.T) {
 		s := newTestSequence(randomPrompt(r, 3), 4)
 		l.submit(s)
 		<-s.retired
-		l.finish(s, FinishCancelled)
-		l.finish(s, FinishStop)
+		l.cancel(s)
+		l.cancel(s)
 		require.Equal(t, FinishLength, s.reason)
 	})
 }
@@ -202,7 +202,7 @@ func TestLoopSurvivesFailedSteps(t *testing.T) {
 				return nil
 			}
 			failed = true
-			l.finish(b, FinishCancelled)
+			l.cancel(b)
 			return &llama.DecodeError{Code: 1}
 		}
 		l = newLoop(d, newScheduler(d.cells, 8, 2, d.remove), func(llama.Token) bool { return false }, slog.New(slog.DiscardHandler))

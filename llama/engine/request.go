@@ -107,18 +107,18 @@ func eogBias(v *llama.Vocab) map[llama.Token]float32 {
 
 // newSequence prepares the sequence of a checked prompt. It takes the sampler
 // over, also where there is an error.
-func (e *Engine) newSequence(prompt []llama.Token, maxTokens int, sampler *llama.Sampler) (*sequence, error) {
+func (e *Engine) newSequence(prompt []llama.Token, maxTokens int, sampler *llama.Sampler, text textStage) (*sequence, error) {
 	if err := sampler.AcceptPrompt(prompt); err != nil {
 		return nil, errors.Join(err, sampler.Close())
 	}
 	// A full context can still give one token: it is sampled, not computed.
-	output, reason := e.maxSeq-len(prompt)+1, FinishContext
-	if maxTokens > 0 && maxTokens <= output {
-		output, reason = maxTokens, FinishLength
+	room, reason := e.maxSeq-len(prompt)+1, FinishContext
+	if maxTokens > 0 && maxTokens <= room {
+		room, reason = maxTokens, FinishLength
 	}
 	return &sequence{
-		prompt: len(prompt), limit: len(prompt) + output, limitReason: reason, tokens: slices.Clone(prompt),
-		sampler: sampler, out: newMailbox[[]llama.Token](), retired: make(chan struct{}),
+		prompt: len(prompt), limit: len(prompt) + room, limitReason: reason, tokens: slices.Clone(prompt),
+		sampler: sampler, text: text, out: newMailbox[output](), retired: make(chan struct{}),
 	}, nil
 }
 

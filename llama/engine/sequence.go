@@ -13,27 +13,43 @@ type sequence struct {
 	prompt      int            // tokens of the prompt
 	limit       int            // the sequence ends when it has this many tokens
 	limitReason FinishReason   // of ending so
-	sampler     *llama.Sampler // used by the loop until retired
-	out         *mailbox[[]llama.Token]
-	retired     chan struct{}
+	sampler     *llama.Sampler // the loop's, which closes it at the end
+	text        textStage      // the loop's
+	out         *mailbox[output]
+	release     func()        // called by the loop at the end: the place of the request is free
+	retired     chan struct{} // closed when everything is released
 	// newUnforced, where the end is forbidden, makes a sampler with the same
 	// grammar that may end.
 	newUnforced func() (*llama.Sampler, error)
 
-	state    state
-	tokens   []llama.Token // prompt, then output
-	id       llama.SeqID   // while running
-	past     int           // tokens that are in memory
-	cells    int           // cells reserved
-	inStep   bool          // takes part in the step in flight
-	wish     FinishReason  // stop or cancelled: end after the step in flight
-	reason   FinishReason  // why it ended; "" where err says it
-	err      error
-	computed int // tokens of the prompt computed; again after a preemption
+	state     state
+	tokens    []llama.Token // prompt, then output
+	id        llama.SeqID   // while running
+	past      int           // tokens that are in memory
+	cells     int           // cells reserved
+	inStep    bool          // takes part in the step in flight
+	cancelled bool          // end after the step in flight
+	reason    FinishReason  // why it ended; "" where err says it
+	err       error
+	computed  int // tokens of the prompt computed; again after a preemption
 
 	overtaken int // tokens of other prompts that were computed while this one waited
 
 	submitted, started, first, last time.Time
+}
+
+// output is what a sequence has produced since its consumer last looked.
+type output struct {
+	text   []byte
+	tokens []llama.Token
+}
+
+// textStage turns tokens into text that can be shown.
+type textStage interface {
+	// push takes the next token; stopped says that a stop string ended the text.
+	push(llama.Token) (text string, stopped bool, err error)
+	// flush ends the text and gives what was held back.
+	flush() (text string, stopped bool)
 }
 
 type state int

@@ -1,35 +1,34 @@
 package engine
 
 import (
-	"strings"
-
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
 
-// textStream turns tokens into text that can be shown.
+// textStream is the textStage of every request.
 type textStream struct {
 	vocab   *llama.Vocab
 	shown   map[llama.Token]bool // control tokens whose text is part of the output
 	decoder llama.TextDecoder
 	stops   stopMatcher
 	piece   []byte
+	stopped bool
 }
 
-// push takes tokens up to the one that completes a stop string, n of them.
-func (t *textStream) push(tokens []llama.Token) (text string, n int, stopped bool, err error) {
-	var b strings.Builder
-	for ; n < len(tokens) && !stopped && err == nil; n++ {
-		t.piece, err = t.vocab.AppendPiece(t.piece[:0], tokens[n], t.shown[tokens[n]])
-		var s string
-		s, stopped = t.stops.push(t.decoder.Push(t.piece))
-		b.WriteString(s)
+func (t *textStream) push(token llama.Token) (text string, stopped bool, err error) {
+	if t.piece, err = t.vocab.AppendPiece(t.piece[:0], token, t.shown[token]); err != nil {
+		return "", false, err
 	}
-	return b.String(), n, stopped, err
+	text, stopped = t.stops.push(t.decoder.Push(t.piece))
+	t.stopped = stopped
+	return text, stopped, nil
 }
 
-// flush ends the text: what was held back is shown after all, unless the rest
-// of an unfinished character completes a stop string.
+// flush shows what was held back after all, unless the rest of an unfinished
+// character completes a stop string.
 func (t *textStream) flush() (text string, stopped bool) {
+	if t.stopped {
+		return "", true
+	}
 	text, stopped = t.stops.push(t.decoder.Flush())
 	if !stopped {
 		text += t.stops.flush()

@@ -27,48 +27,44 @@ func TestTextStream(t *testing.T) {
 	require.NoError(t, err)
 	require.Greater(t, len(tokens), utf8.RuneCountInString("日本語👩‍👩‍👧😀😀"), "characters are split over tokens")
 
-	stream := func(stops ...string) (shown string, stopped bool, used int) {
+	stream := func(stops ...string) (shown string, stopped bool) {
 		s := textStream{vocab: v, stops: newStopMatcher(stops)}
 		var b strings.Builder
 		for _, token := range tokens {
-			piece, n, stop, err := s.push([]llama.Token{token})
+			piece, stop, err := s.push(token)
 			require.NoError(t, err)
-			require.Equal(t, 1, n)
 			require.True(t, utf8.ValidString(piece), "%q", piece)
 			b.WriteString(piece)
-			used++
 			if stop {
-				return b.String(), true, used
+				return b.String(), true
 			}
 		}
 		rest, stop := s.flush()
 		b.WriteString(rest)
-		return b.String(), stop, used
+		return b.String(), stop
 	}
 
-	shown, stopped, _ := stream()
+	shown, stopped := stream()
 	require.Equal(t, text, shown)
 	require.False(t, stopped)
 	for _, stop := range []string{"日本", "語 👩", "😀", "😀 e", "→", "d", "d."} {
-		shown, stopped, used := stream(stop)
+		shown, stopped := stream(stop)
 		want, _, found := strings.Cut(text, stop)
 		require.Equal(t, found, stopped, stop)
 		require.Equal(t, want, shown, stop)
-		// All at once is the same, and says which tokens were used.
-		s := textStream{vocab: v, stops: newStopMatcher([]string{stop})}
-		_, n, stopped, err := s.push(tokens)
-		require.NoError(t, err)
-		require.Equal(t, found, stopped)
-		require.Equal(t, used, n)
 	}
 
 	t.Run("an unfinished character at the end", func(t *testing.T) {
 		s := textStream{vocab: v}
 		emoji, err := v.Tokenize("x😀", false, false)
 		require.NoError(t, err)
-		piece, _, _, err := s.push(emoji[:len(emoji)-1])
-		require.NoError(t, err)
-		require.Equal(t, "x", piece)
+		var begun strings.Builder
+		for _, token := range emoji[:len(emoji)-1] {
+			piece, _, err := s.push(token)
+			require.NoError(t, err)
+			begun.WriteString(piece)
+		}
+		require.Equal(t, "x", begun.String())
 		rest, stopped := s.flush()
 		require.False(t, stopped)
 		require.NotEmpty(t, rest)
@@ -79,11 +75,11 @@ func TestTextStream(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, end, 1)
 		hidden := textStream{vocab: v}
-		piece, _, _, err := hidden.push(end)
+		piece, _, err := hidden.push(end[0])
 		require.NoError(t, err)
 		require.Empty(t, piece)
 		shown := textStream{vocab: v, shown: map[llama.Token]bool{end[0]: true}}
-		piece, _, _, err = shown.push(end)
+		piece, _, err = shown.push(end[0])
 		require.NoError(t, err)
 		require.Equal(t, "<|im_end|>", piece)
 	})

@@ -4,6 +4,7 @@
 #include "json-schema-to-grammar.h"
 #include "sampling.h"
 
+#include <algorithm>
 #include <cmath>
 #include <ctime>
 #include <memory>
@@ -107,6 +108,40 @@ bool is_argmax(const common_params_sampling & p, const llama_vocab * vocab) {
     return p.temp <= 0.0f && p.mirostat == 0 && p.grammar.empty() && p.samplers.size() == 2 && n_suppress == 0;
 }
 
+// The first of the largest logits; LLAMA_TOKEN_NULL where none is above -INFINITY (NaN is not).
+// First which block has it, by a reduction that compilers turn into vector instructions, then where in the block.
+llama_token index_of_max(const float * logits, int32_t n) {
+    constexpr int32_t lanes = 32, block = 1024;
+
+    float   most = -INFINITY;
+    int32_t from = 0;
+    for (int32_t i = 0; i < n; i += block) {
+        const int32_t end = std::min(n, i + block);
+        float         lane[lanes];
+        std::fill_n(lane, lanes, -INFINITY);
+        int32_t j = i;
+        for (; j + lanes <= end; j += lanes) {
+            for (int32_t k = 0; k < lanes; k++) {
+                lane[k] = logits[j + k] > lane[k] ? logits[j + k] : lane[k];
+            }
+        }
+        for (; j < end; j++) {
+            lane[0] = logits[j] > lane[0] ? logits[j] : lane[0];
+        }
+        const float here = *std::max_element(lane, lane + lanes);
+        if (here > most) {
+            most = here;
+            from = i;
+        }
+    }
+    for (int32_t i = from; i < n && most > -INFINITY; i++) {
+        if (logits[i] == most) {
+            return i;
+        }
+    }
+    return LLAMA_TOKEN_NULL;
+}
+
 // common_sampler would first write 12 bytes for every token of the vocabulary.
 llama_token argmax(const common_params_sampling & p, float * logits, int32_t n_vocab) {
     std::vector<float> before; // the logits stay readable as the model gave them
@@ -114,14 +149,7 @@ llama_token argmax(const common_params_sampling & p, float * logits, int32_t n_v
         before.push_back(logits[b.token]);
         logits[b.token] += b.bias;
     }
-    llama_token best = LLAMA_TOKEN_NULL;
-    float       most = -INFINITY;
-    for (llama_token t = 0; t < n_vocab; t++) {
-        if (logits[t] > most) {
-            most = logits[t];
-            best = t;
-        }
-    }
+    const llama_token best = index_of_max(logits, n_vocab);
     for (size_t i = before.size(); i-- > 0;) {
         logits[p.logit_bias[i].token] = before[i];
     }
