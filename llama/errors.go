@@ -142,7 +142,7 @@ func fromNative(err error, kind error, what string) error {
 	}
 	var ne *native.Error
 	if !errors.As(err, &ne) {
-		return err
+		return fmt.Errorf("llama: %s: %w", what, err)
 	}
 	switch ne.Code {
 	case native.CodeNoCgo:
