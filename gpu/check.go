@@ -9,8 +9,6 @@ import (
 	"strings"
 )
 
-func itoa(n int) string { return strconv.Itoa(n) }
-
 // Requirements are what a program needs of a GPU. The zero value wants one that CUDA can use.
 type Requirements struct {
 	CUDA       Version   // of the toolkit that the program was built with; zero = any
@@ -26,44 +24,6 @@ type Report struct {
 	Usable   []int      `json:"usable"`   // Device.Index of those that a program with these requirements can use
 	Refusals []*Refusal `json:"refusals"` // why the others are not
 }
-
-// Reason is why a GPU is refused.
-type Reason string
-
-// The reasons.
-const (
-	ReasonNoDevice          Reason = "no_device"          // the driver lists none, or too few can be used
-	ReasonNoCUDALibrary     Reason = "no_cuda_library"    // libcuda cannot be loaded
-	ReasonDriverTooOld      Reason = "driver_too_old"     // for the CUDA of the program
-	ReasonNoAnswer          Reason = "no_answer"          // lost, or in need of a reset
-	ReasonHidden            Reason = "hidden"             // by CUDA_VISIBLE_DEVICES
-	ReasonDeviceNode        Reason = "device_node"        // /dev/nvidia… is missing
-	ReasonPermission        Reason = "permission"         // the caller may not open it
-	ReasonComputeCapability Reason = "compute_capability" // the program has no code for it
-	ReasonComputeMode       Reason = "compute_mode"       // prohibited, or taken by another process
-	ReasonMIG               Reason = "mig"                // MIG is enabled, and there is no instance
-	ReasonMemory            Reason = "memory"             // too little is free
-)
-
-// Refusal is why one GPU, or all of them, cannot be used.
-type Refusal struct {
-	Device int    `json:"device"` // Device.Index, -1 for all
-	Reason Reason `json:"reason"`
-	Text   string `json:"text"`
-	Remedy string `json:"remedy"`
-	Cause  error  `json:"-"` // an [*ErrDriverTooOld], [*ErrPermission] or [*ErrNVML], where there is one
-}
-
-func (r *Refusal) Error() string {
-	s := "gpu: "
-	if r.Device >= 0 {
-		s += "GPU " + itoa(r.Device) + ": "
-	}
-	return s + r.Text + ": " + r.Remedy
-}
-
-// Unwrap is the cause.
-func (r *Refusal) Unwrap() error { return r.Cause }
 
 // Check opens the library, checks and closes it again: [Library.Check].
 //
@@ -159,7 +119,7 @@ func tooOld(d Driver, need Version) *Refusal {
 		remedy = fmt.Sprintf("install driver %s or newer, or build with an older CUDA", minimum)
 	}
 	cause := &ErrDriverTooOld{Driver: d.Version, CUDA: d.CUDA, Need: need, Remedy: remedy}
-	text, _ := strings.CutSuffix(strings.TrimPrefix(cause.Error(), "gpu: "), ": "+remedy)
+	text, _ := cause.explain()
 	return &Refusal{Reason: ReasonDriverTooOld, Text: text, Remedy: remedy, Cause: cause}
 }
 
@@ -208,14 +168,10 @@ func (c *checker) each() {
 // device checks what concerns one GPU.
 func (c *checker) device(d Device, shown visibility) *Refusal {
 	if d.Err != nil {
-		var permission *ErrPermission
-		if errors.As(d.Err, &permission) {
-			return &Refusal{Reason: ReasonPermission, Text: "the driver refuses this user", Remedy: permission.Remedy, Cause: d.Err}
-		}
-		var fault *ErrNVML
-		r := &Refusal{Reason: ReasonNoAnswer, Text: strings.TrimPrefix(d.Err.Error(), "gpu: "), Remedy: "see 'dmesg | grep -i nvrm'", Cause: d.Err}
-		if errors.As(d.Err, &fault) && fault.Remedy != "" {
-			r.Text, r.Remedy = fmt.Sprintf("%s: %s", fault.Call, fault.Text), fault.Remedy
+		r := &Refusal{Reason: ReasonNoAnswer, Cause: d.Err}
+		r.Text, r.Remedy = Explain(d.Err)
+		if errors.As(d.Err, new(*ErrPermission)) {
+			r.Reason = ReasonPermission
 		}
 		return r
 	}
@@ -226,13 +182,13 @@ func (c *checker) device(d Device, shown visibility) *Refusal {
 		return r
 	}
 	if d.MIG.Enabled && len(d.MIG.Instances) == 0 {
-		return &Refusal{Reason: ReasonMIG, Text: "MIG is enabled and no instance was made", Remedy: "make one (sudo nvidia-smi mig -i " + itoa(d.Index) + " -cgi 0 -C) or turn MIG off (sudo nvidia-smi -i " + itoa(d.Index) + " -mig 0)"}
+		return &Refusal{Reason: ReasonMIG, Text: "MIG is enabled and no instance was made", Remedy: "make one (sudo nvidia-smi mig -i " + strconv.Itoa(d.Index) + " -cgi 0 -C) or turn MIG off (sudo nvidia-smi -i " + strconv.Itoa(d.Index) + " -mig 0)"}
 	}
 	switch {
 	case d.ComputeMode == ComputeProhibited:
-		return &Refusal{Reason: ReasonComputeMode, Text: "its compute mode is prohibited", Remedy: "sudo nvidia-smi -i " + itoa(d.Index) + " -c DEFAULT"}
+		return &Refusal{Reason: ReasonComputeMode, Text: "its compute mode is prohibited", Remedy: "sudo nvidia-smi -i " + strconv.Itoa(d.Index) + " -c DEFAULT"}
 	case d.ComputeMode == ComputeExclusiveProcess && len(d.Processes) > 0:
-		return &Refusal{Reason: ReasonComputeMode, Text: "its compute mode is exclusive_process" + holders([]Device{d}), Remedy: "end that, or sudo nvidia-smi -i " + itoa(d.Index) + " -c DEFAULT"}
+		return &Refusal{Reason: ReasonComputeMode, Text: "its compute mode is exclusive_process" + holders([]Device{d}), Remedy: "end that, or sudo nvidia-smi -i " + strconv.Itoa(d.Index) + " -c DEFAULT"}
 	}
 	return c.arch(d)
 }
@@ -266,48 +222,4 @@ func list(versions []Version) string {
 		texts[i] = v.String()
 	}
 	return strings.Join(texts, ", ")
-}
-
-// holders names the processes that hold memory, the largest first.
-func holders(devices []Device) string {
-	var all []Process
-	for _, d := range devices {
-		all = append(all, d.Processes...)
-	}
-	if len(all) == 0 {
-		return ""
-	}
-	slices.SortStableFunc(all, func(a, b Process) int {
-		switch {
-		case a.Memory > b.Memory:
-			return -1
-		case a.Memory < b.Memory:
-			return 1
-		}
-		return 0
-	})
-	const most = 3
-	var texts []string
-	for _, p := range all[:min(len(all), most)] {
-		text := "process " + itoa(p.PID)
-		if p.Name != "" {
-			text = path.Base(p.Name) + " (" + text + ")"
-		}
-		if p.Memory > 0 {
-			text += " with " + GiB(p.Memory)
-		}
-		texts = append(texts, text)
-	}
-	if len(all) > most {
-		texts = append(texts, fmt.Sprintf("%d more", len(all)-most))
-	}
-	return "; held by " + strings.Join(texts, ", ")
-}
-
-// GiB writes a number of bytes the way the texts of this package do: "1.5 GiB", "300 MiB".
-func GiB(bytes uint64) string {
-	if bytes < 1<<30 {
-		return fmt.Sprintf("%d MiB", bytes>>20)
-	}
-	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }

@@ -13,6 +13,27 @@ var (
 	ErrClosed = errors.New("gpu: use after Close")
 )
 
+// Explain tells what is wrong and what to do about it, for programs that show them apart; the text of an error of this
+// package has both. The remedy is empty where none is known.
+func Explain(err error) (problem, remedy string) {
+	var e interface {
+		error
+		explain() (problem, remedy string)
+	}
+	if errors.As(err, &e) {
+		return e.explain()
+	}
+	return strings.TrimPrefix(err.Error(), "gpu: "), ""
+}
+
+// sentence is the text of an error: the problem, then the remedy.
+func sentence(problem, remedy string) string {
+	if remedy == "" {
+		return "gpu: " + problem
+	}
+	return "gpu: " + problem + ": " + remedy
+}
+
 // ErrNoDriver says that no NVIDIA driver answers.
 type ErrNoDriver struct {
 	Library string // the library that is missing, or that found no driver behind it
@@ -22,8 +43,9 @@ type ErrNoDriver struct {
 	Cause   error  // of the loader, or an *ErrNVML
 }
 
-func (e *ErrNoDriver) Error() string { return "gpu: " + e.Problem + ": " + e.Remedy }
-func (e *ErrNoDriver) Unwrap() error { return e.Cause }
+func (e *ErrNoDriver) Error() string             { return sentence(e.explain()) }
+func (e *ErrNoDriver) Unwrap() error             { return e.Cause }
+func (e *ErrNoDriver) explain() (string, string) { return e.Problem, e.Remedy }
 
 // ErrPermission says that the caller may not use the driver or a GPU.
 type ErrPermission struct {
@@ -32,14 +54,15 @@ type ErrPermission struct {
 	Cause  error
 }
 
-func (e *ErrPermission) Error() string {
-	what := "the NVIDIA driver refuses this user"
-	if e.Path != "" {
-		what = "no permission to open " + e.Path
-	}
-	return "gpu: " + what + ": " + e.Remedy
-}
+func (e *ErrPermission) Error() string { return sentence(e.explain()) }
 func (e *ErrPermission) Unwrap() error { return e.Cause }
+
+func (e *ErrPermission) explain() (string, string) {
+	if e.Path == "" {
+		return "the NVIDIA driver refuses this user", e.Remedy
+	}
+	return "no permission to open " + e.Path, e.Remedy
+}
 
 // ErrDriverTooOld says that the driver lacks what is asked of it.
 type ErrDriverTooOld struct {
@@ -50,12 +73,18 @@ type ErrDriverTooOld struct {
 	Remedy string
 }
 
-func (e *ErrDriverTooOld) Error() string {
-	have := strings.TrimSpace("the NVIDIA driver " + e.Driver)
+func (e *ErrDriverTooOld) Error() string { return sentence(e.explain()) }
+
+func (e *ErrDriverTooOld) explain() (string, string) {
+	problem := strings.TrimSpace("the NVIDIA driver "+e.Driver) + " is too old, "
 	if e.Symbol != "" {
-		return fmt.Sprintf("gpu: %s is too old, its library lacks %s: %s", have, e.Symbol, e.Remedy)
+		return problem + "its library lacks " + e.Symbol, e.Remedy
 	}
-	return fmt.Sprintf("gpu: %s is too old, it runs CUDA %s and CUDA %s is needed: %s", have, e.CUDA, e.Need, e.Remedy)
+	have := "no CUDA that it tells"
+	if e.CUDA != (Version{}) {
+		have = "CUDA " + e.CUDA.String()
+	}
+	return fmt.Sprintf("%sit runs %s and CUDA %s is needed", problem, have, e.Need), e.Remedy
 }
 
 // ErrNVML is a function of NVML that failed.
@@ -66,12 +95,10 @@ type ErrNVML struct {
 	Remedy string // empty where none is known
 }
 
-func (e *ErrNVML) Error() string {
-	s := fmt.Sprintf("gpu: %s: %s (NVML code %d)", e.Call, e.Text, e.Code)
-	if e.Remedy != "" {
-		s += ": " + e.Remedy
-	}
-	return s
+func (e *ErrNVML) Error() string { return sentence(e.explain()) }
+
+func (e *ErrNVML) explain() (string, string) {
+	return fmt.Sprintf("%s: %s (NVML code %d)", e.Call, e.Text, e.Code), e.Remedy
 }
 
 // ErrRefused says that the machine has GPUs, or at least a driver, and that none satisfies the requirements. The
@@ -84,6 +111,15 @@ func (e *ErrRefused) Error() string {
 		texts[i] = strings.TrimPrefix(r.Error(), "gpu: ")
 	}
 	return "gpu: " + strings.Join(texts, "; ")
+}
+
+// explain gives all problems, and the remedy of the first.
+func (e *ErrRefused) explain() (problem, remedy string) {
+	texts := make([]string, len(e.Refusals))
+	for i, r := range e.Refusals {
+		texts[i], _ = r.explain()
+	}
+	return strings.Join(texts, "; "), e.Refusals[0].Remedy
 }
 
 // Unwrap gives the refusals.

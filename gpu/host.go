@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -37,6 +38,13 @@ func (h Host) exists(name string) bool {
 
 // hasModule reports whether NVIDIA's kernel module runs. It is the host's own in a container too.
 func (h Host) hasModule() bool { return h.exists("proc/driver/nvidia/version") }
+
+// HasGPU reports whether an NVIDIA GPU, or the kernel module of its driver, is here, usable or not. It asks no library.
+func (h Host) HasGPU() bool {
+	h = h.complete()
+	found, _ := h.card()
+	return found || h.hasModule() || h.inWSL() && h.exists("dev/dxg")
+}
 
 // hasNodes reports whether the devices of the driver are here.
 func (h Host) hasNodes() bool { return h.exists("dev/nvidiactl") || h.exists("dev/dxg") }
@@ -87,7 +95,7 @@ const (
 // noLibrary says what it means that the loader could not open the library.
 func (h Host) noLibrary(library string, cause error) *ErrNoDriver {
 	found, driver := h.card()
-	e := &ErrNoDriver{Library: library, Cause: cause, HasGPU: found || h.hasModule() || h.inWSL() && h.exists("dev/dxg")}
+	e := &ErrNoDriver{Library: library, Cause: cause, HasGPU: h.HasGPU()}
 	missing := "no " + library + " (the library of the NVIDIA driver)"
 	switch {
 	case cause != nil && !strings.Contains(cause.Error(), "No such file or directory"):
@@ -115,7 +123,7 @@ func (h Host) noLibrary(library string, cause error) *ErrNoDriver {
 // noModule says why the library found no driver behind it.
 func (h Host) noModule(library string, cause error) *ErrNoDriver {
 	found, driver := h.card()
-	e := &ErrNoDriver{Library: library, Cause: cause, HasGPU: found || h.hasModule()}
+	e := &ErrNoDriver{Library: library, Cause: cause, HasGPU: h.HasGPU()}
 	switch {
 	case h.inContainer():
 		e.Problem, e.Remedy = "the library of the NVIDIA driver is here, its devices are not in this container", remedyContainer
@@ -146,7 +154,7 @@ func (h Host) nodes(minor int) *Refusal {
 	}
 	names := []string{"nvidiactl", "nvidia-uvm"}
 	if minor >= 0 {
-		names = append(names, "nvidia"+itoa(minor))
+		names = append(names, "nvidia"+strconv.Itoa(minor))
 	}
 	for _, name := range names {
 		f, err := h.Root.Open("dev/" + name)
@@ -155,7 +163,8 @@ func (h Host) nodes(minor int) *Refusal {
 			_ = f.Close()
 		case errors.Is(err, fs.ErrPermission):
 			cause := h.permission("/dev/"+name, err)
-			return &Refusal{Reason: ReasonPermission, Text: "no permission to open /dev/" + name, Remedy: cause.Remedy, Cause: cause}
+			text, remedy := cause.explain()
+			return &Refusal{Reason: ReasonPermission, Text: text, Remedy: remedy, Cause: cause}
 		case errors.Is(err, fs.ErrNotExist) && h.inContainer():
 			return &Refusal{Reason: ReasonDeviceNode, Text: "no /dev/" + name + " in this container", Remedy: remedyContainer}
 		case errors.Is(err, fs.ErrNotExist) && !h.exists("usr/bin/nvidia-modprobe"): // which CUDA itself calls
