@@ -42,9 +42,14 @@ type ErrShellExited struct {
 	ExitCode int
 	Signal   string    // "" or the name of the signal that ended it: "SIGKILL"
 	Limit    LimitKind // the limit that ended it, or LimitNone
+	// Replaced: another program runs in the shell's place (exec) on the terminal.
+	Replaced bool
 }
 
 func (e *ErrShellExited) Error() string {
+	if e.Replaced {
+		return "sandbox: the shell of the session has been replaced by another program; start a new session"
+	}
 	how := fmt.Sprintf("with exit code %d", e.ExitCode)
 	if e.Signal != "" {
 		how = "by " + e.Signal
@@ -103,6 +108,10 @@ func (s *Session) Signal(sig syscall.Signal) error { return s.impl.signal(sig) }
 
 // Level is how strongly the session is isolated.
 func (s *Session) Level() Level { return LevelNamespaces }
+
+// Wait returns when the shell has ended, and says how: an [ErrShellExited], or
+// [ErrClosed]. Nothing of the sandbox is left then.
+func (s *Session) Wait() error { return s.impl.wait() }
 
 // Close ends every process of the session, and returns when the last one is
 // gone. It may be called more than once.

@@ -1,97 +1,245 @@
 package sandbox
 
 import (
-	"bufio"
 	"context"
+	_ "embed" // for the driver
 	"errors"
 	"fmt"
-	"io"
+	"os"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
 )
 
-// driver is the loop that takes commands from its input and answers on its output.
-const driver = `exec 253<&0 254>&1 </dev/null
-while read -r -N 8 -u 253 n && read -r -N "$((10#$n))" -u 253 c; do
-eval "$c" 253<&- 254>&- >/tmp/.stdout 2>/tmp/.stderr
-s=$?
-{ printf '%d %d %d %s\0' $s $(stat -c %s /tmp/.stdout /tmp/.stderr) "$(pwd -P)"; cat /tmp/.stdout /tmp/.stderr; } >&254
-done`
+//go:embed session.bash
+var driver string
 
+// minSessionFiles leaves room for the numbers that the driver uses.
+const minSessionFiles = 256
+
+// session is a running shell and what is connected to it.
 type session struct {
-	process *Process
+	process *process
 	limits  Limits
-	in      *io.PipeWriter
-	out     *bufio.Reader
-	turn    chan struct{}
-	once    sync.Once
+	config  Config
+	shell   *shell
+	term    *terminal
+	turn    chan struct{} // held by the one Exec
+	pipes   chan pipesReply
+	ended   chan struct{} // closed once the sandbox is gone and exit is set
+	exit    error
+	closing sync.Once
+	closed  chan struct{}
+}
+
+type pipesReply struct {
+	errno syscall.Errno
+	files []*os.File
 }
 
 func newSession(ctx context.Context, c Config) (*session, error) {
-	limits, err := c.Limits.withDefaults()
+	if err := checkSession(&c); err != nil {
+		return nil, err
+	}
+	env := map[string]string{"PROMPT_COMMAND": driver}
+	for k, v := range c.Env {
+		env[k] = v
+	}
+	inner := c
+	inner.Env = env
+	p, err := execute(ctx, inner, "/bin/bash", []string{"bash", "--noprofile", "--norc"}, true)
 	if err != nil {
 		return nil, err
 	}
-	inR, inW := io.Pipe()
-	outR, outW := io.Pipe()
-	c.Stdin, c.Stdout, c.Limits.Wall = inR, outW, 1<<62
-	p, err := Start(context.WithoutCancel(ctx), c, "/bin/bash", "--norc", "-c", driver)
-	if err != nil {
+	files, ok := p.files.take(2)
+	if !ok {
+		p.kill()
+		_, _ = p.wait()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("sandbox: %w", ctx.Err())
+		}
+		return nil, &ErrSetup{"open a terminal", "the helper sent none", errors.New("it is of another release")}
+	}
+	s := &session{
+		process: p, limits: p.limits, config: c, term: newTerminal(files[0]), shell: newShell(files[1], files[0], p),
+		turn: make(chan struct{}, 1), pipes: make(chan pipesReply, 1), ended: make(chan struct{}), closed: make(chan struct{}),
+	}
+	s.follow()
+	go s.shell.listen()
+	go s.term.pump()
+	if err := s.shell.await(ctx, s.ended); err != nil {
+		_ = s.close()
+		if err == errEnded {
+			return nil, s.exit
+		}
 		return nil, err
 	}
-	s := &session{process: p, limits: limits, in: inW, out: bufio.NewReader(outR), turn: make(chan struct{}, 1)}
-	go func() {
-		_, _ = p.Wait()
-		_ = outW.Close()
-		_ = inR.Close()
-	}()
+	p.release() // ctx bounds the start only
+	if ctx.Err() != nil {
+		_ = s.close()
+		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
+	}
 	return s, nil
 }
 
-func (s *session) exec(ctx context.Context, command string) (ExecResult, error) {
-	select {
-	case s.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ExecResult{}, fmt.Errorf("sandbox: %w", ctx.Err())
+func checkSession(c *Config) error {
+	if c.Stdin != nil {
+		return &ErrConfig{"Stdin", "the commands of a session read its terminal: use Write"}
 	}
-	defer func() { <-s.turn }()
-	begin := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.limits.Wall)
-	defer cancel()
-	defer context.AfterFunc(ctx, s.process.Kill)()
-	_, err := fmt.Fprintf(s.in, "%08d%s", len([]rune(command)), command)
-	var head string
-	if err == nil {
-		head, err = s.out.ReadString(0)
+	if _, ok := c.Env["PROMPT_COMMAND"]; ok {
+		return &ErrConfig{"Env[PROMPT_COMMAND]", "taken by the session"}
 	}
-	if err != nil {
-		r, _ := s.process.Wait()
-		return ExecResult{}, errors.Join(&ErrShellExited{r.ExitCode, r.Signal, r.Limit}, ctx.Err())
+	if c.Limits.Files != 0 && c.Limits.Files > 0 && c.Limits.Files < minSessionFiles {
+		return &ErrConfig{"Limits.Files", fmt.Sprintf("a session needs %d", minSessionFiles)}
 	}
-	var r ExecResult
-	var n [2]int
-	if _, err := fmt.Sscanf(head, "%d %d %d %s", &r.ExitCode, &n[0], &n[1], &r.Dir); err != nil {
-		return r, err
-	}
-	r.Dir = r.Dir[:len(r.Dir)-1]
-	r.Stdout, r.Stderr = make([]byte, n[0]), make([]byte, n[1])
-	for _, b := range [][]byte{r.Stdout, r.Stderr} {
-		if _, err := io.ReadFull(s.out, b); err != nil {
-			return r, err
-		}
-	}
-	r.Duration = time.Since(begin)
-	return r, nil
-}
-
-func (s *session) read([]byte) (int, error)      { return 0, ErrUnsupported }
-func (s *session) write([]byte) (int, error)     { return 0, ErrUnsupported }
-func (s *session) resize(_, _ uint16) error      { return ErrUnsupported }
-func (s *session) signal(_ syscall.Signal) error { return ErrUnsupported }
-
-func (s *session) close() error {
-	s.process.Kill()
-	_, _ = s.process.Wait()
 	return nil
 }
+
+// follow reads what pid 1 says until it is gone.
+func (s *session) follow() {
+	exit := make(chan any, 1)
+	s.process.last = func() any { return <-exit }
+	go func() {
+		var last any
+		for {
+			frame, err := proto.Read(&s.process.files)
+			if err != nil {
+				break
+			}
+			switch f := frame.(type) {
+			case proto.Pipes:
+				files, _ := s.process.files.take(maxFiles)
+				s.pipes <- pipesReply{syscall.Errno(f.Errno), files}
+			case proto.Exit:
+				last = f
+			}
+		}
+		exit <- last
+		s.conclude()
+		close(s.ended)
+	}()
+}
+
+// conclude sets how the shell ended.
+func (s *session) conclude() {
+	r, err := s.process.wait()
+	s.exit = &ErrShellExited{ExitCode: r.ExitCode, Signal: r.Signal, Limit: r.Limit}
+	if err != nil {
+		s.exit = err
+	}
+	select {
+	case <-s.closed:
+		s.exit = ErrClosed
+	default:
+	}
+}
+
+func (s *session) wait() error {
+	<-s.ended
+	return s.exit
+}
+
+func (s *session) close() error {
+	s.closing.Do(func() {
+		close(s.closed)
+		s.process.kill()
+	})
+	<-s.ended
+	s.shell.socket.Close()
+	s.term.close()
+	return nil
+}
+
+func (s *session) read(p []byte) (int, error) { return s.term.read(p) }
+
+func (s *session) write(p []byte) (int, error) {
+	if err := s.gone(); err != nil {
+		return 0, err
+	}
+	s.shell.wantPrompt()
+	return s.term.write(p)
+}
+
+func (s *session) resize(rows, cols uint16) error {
+	if err := s.gone(); err != nil {
+		return err
+	}
+	return s.term.resize(rows, cols)
+}
+
+func (s *session) signal(sig syscall.Signal) error {
+	if err := s.gone(); err != nil {
+		return err
+	}
+	return s.process.signalTo(int(sig), proto.TargetForeground)
+}
+
+// gone is how the shell ended, or nil.
+func (s *session) gone() error {
+	select {
+	case <-s.closed:
+		return ErrClosed
+	default:
+	}
+	select {
+	case <-s.ended:
+		return s.exit
+	default:
+		return nil
+	}
+}
+
+// fetch asks pid 1 for the pipes of one command; they are named by the nonce.
+func (s *session) fetch(nonce string) ([]*os.File, error) {
+	var name [proto.StreamName]byte
+	copy(name[:], nonce)
+	if _, err := s.process.control.Write(proto.EncodeStreams(name)); err != nil {
+		return nil, errEnded
+	}
+	select {
+	case r := <-s.pipes:
+		if r.errno != 0 {
+			return nil, &ErrSetup{"make the pipes of a command", "stdout and stderr", r.errno}
+		}
+		if r.files == nil {
+			return nil, &ErrSetup{"make the pipes of a command", "this process has too many open files", syscall.EMFILE}
+		}
+		return r.files, nil
+	case <-s.ended:
+		return nil, errEnded
+	}
+}
+
+// interrupt ends the command that runs in the foreground: as Ctrl-C would, then
+// by force; and, where the shell itself does not come to its end, the shell.
+func (s *session) interrupt(done <-chan struct{}) {
+	_ = s.process.signalTo(int(syscall.SIGINT), proto.TargetForeground)
+	patience := time.NewTimer(killPatience)
+	defer patience.Stop()
+	again := time.NewTimer(interruptPatience)
+	defer again.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-s.ended:
+			return
+		case <-again.C:
+			// The shell goes on with its list unless it is interrupted too.
+			_ = s.process.signalTo(int(syscall.SIGINT), proto.TargetPayload)
+			_ = s.process.signalTo(int(syscall.SIGKILL), proto.TargetCommand)
+			again.Reset(forceInterval)
+		case <-patience.C:
+			s.process.kill()
+			<-s.ended
+			return
+		}
+	}
+}
+
+const (
+	interruptPatience = time.Second
+	forceInterval     = 50 * time.Millisecond
+)

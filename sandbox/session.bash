@@ -1,0 +1,58 @@
+# The driver of a session: it runs before each prompt (PROMPT_COMMAND) and stays
+# there, taking commands from the Go process, until the prompt is wanted.
+#
+# To the Go process: "NONCE STATUS r|p DIRECTORY\0", r for ready, p for the
+# prompt; the nonce is that of the command that has just ended, or empty. From
+# it: "P\0", or "NONCE COMMAND NONCE\0" without the spaces. A signal can cut a
+# message in two, so it is sent again after a report that has not its nonce, and
+# what is incomplete or has been run already is passed over.
+export -n PROMPT_COMMAND
+unset -v HISTFILE MAILCHECK
+__lm_nonce= __lm_last= __lm_left= __lm_prompt=
+__lm_report() {
+	\builtin printf '%s %d %s %s\0' "$__lm_nonce" "$__lm_status" "$1" "${DIRSTACK[0]-$PWD}" >&252
+	__lm_nonce=
+}
+__lm_next() {
+	__lm_status=${__lm_left:-$?}
+	__lm_left=
+	__lm_report r
+	while :; do
+		IFS= \builtin read -r -d '' -u 252 __lm_command
+		case $? in
+		0) ;;
+		1) \builtin exit 1 ;; # the Go process is gone
+		*) __lm_report r ;;    # a trap has cut it short
+		esac
+		if [[ $__lm_command == P ]]; then
+			__lm_prompt=1
+			return 1
+		fi
+		if ((${#__lm_command} > 64)) && [[ ${__lm_command:0:32} == "${__lm_command: -32}" && ${__lm_command:0:32} != "$__lm_last" ]]; then
+			__lm_nonce=${__lm_command:0:32}
+			__lm_last=$__lm_nonce
+			__lm_command=${__lm_command:32:-32}
+			return 0
+		fi
+	done
+}
+# The loop has ended: for the prompt, or because the command was a break or was stopped.
+__lm_leave() {
+	__lm_status=$?
+	if [[ ! $__lm_prompt ]]; then
+		__lm_left=$__lm_status
+		return 1
+	fi
+	__lm_prompt=
+	PROMPT_COMMAND=$__lm_driver
+	__lm_report p
+}
+__lm_resume() { return "$__lm_status"; }
+# The shell keeps the socket for itself: only the copy that bash makes while a
+# redirection is in force, the lowest from 10 on, is closed when it executes a program.
+eval 'exec 252<&10' 253<&-
+exec 253<&-
+PS1='\w\$ '
+__lm_driver='while __lm_next; do __lm_resume && :; \builtin eval "$__lm_command" <&0 >"/run/session/$__lm_nonce.1" 2>"/run/session/$__lm_nonce.2"; done; __lm_leave || \builtin eval "$__lm_driver"'
+PROMPT_COMMAND=$__lm_driver
+eval "$__lm_driver"

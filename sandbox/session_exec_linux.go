@@ -1,0 +1,109 @@
+package sandbox
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+func (s *session) exec(ctx context.Context, command string) (ExecResult, error) {
+	if err := s.gone(); err != nil {
+		return ExecResult{}, err
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ExecResult{}, fmt.Errorf("sandbox: another command is running: %w", ctx.Err())
+	case <-s.ended:
+		return ExecResult{}, s.exit
+	}
+	defer func() { <-s.turn }()
+	if ctx.Err() != nil {
+		return ExecResult{}, fmt.Errorf("sandbox: %w", ctx.Err())
+	}
+	nonce, err := newNonce()
+	if err != nil {
+		return ExecResult{}, err
+	}
+	if err := s.shell.await(ctx, s.ended); err != nil {
+		return ExecResult{}, s.explain(err)
+	}
+	files, err := s.fetch(nonce)
+	if err != nil {
+		s.shell.release()
+		return ExecResult{}, s.explain(err)
+	}
+	return s.run(ctx, nonce, command, newStreams(s, files))
+}
+
+// explain tells an end of the shell by how it ended.
+func (s *session) explain(err error) error {
+	if !errors.Is(err, errEnded) {
+		return err
+	}
+	select {
+	case <-s.ended:
+		return s.exit
+	case <-s.shell.lost:
+	}
+	// Its end of the socket is closed before the process itself is gone.
+	grace := time.NewTimer(replacedPatience)
+	defer grace.Stop()
+	select {
+	case <-s.ended:
+		return s.exit
+	case <-grace.C:
+		return &ErrShellExited{Replaced: true}
+	}
+}
+
+const replacedPatience = time.Second
+
+func (s *session) run(ctx context.Context, nonce, command string, streams *streams) (ExecResult, error) {
+	begin := time.Now()
+	wall := time.NewTimer(s.limits.Wall)
+	defer wall.Stop()
+	call := s.shell.begin(nonce, command)
+	var r ExecResult
+	var err error
+	select {
+	case <-call.done:
+	case <-s.ended:
+	case <-ctx.Done():
+		err = fmt.Errorf("sandbox: %w", ctx.Err())
+	case <-wall.C:
+		r.Limit = LimitTimeout
+	case <-streams.full:
+		r.Limit = LimitOutput
+	}
+	if err != nil || r.Limit != LimitNone {
+		close(streams.stopping)
+		s.interrupt(call.done)
+	}
+	err = errors.Join(err, streams.finish(&r))
+	r.Duration = time.Since(begin)
+	select {
+	case <-call.done:
+		r.ExitCode, r.Dir = call.result.status, call.result.dir
+		if n := r.ExitCode - 128; n > 0 && n <= maxSignal {
+			r.Signal = signalName(syscall.Signal(n))
+		}
+		return r, err
+	default:
+		return r, errors.Join(s.exit, err)
+	}
+}
+
+const maxSignal = 64
+
+func newNonce() (string, error) {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", &ErrSetup{"make a nonce", "random numbers", err}
+	}
+	return hex.EncodeToString(b[:]), nil
+}

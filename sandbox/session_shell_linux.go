@@ -1,0 +1,230 @@
+package sandbox
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
+	"golang.org/x/sys/unix"
+)
+
+var errEnded = errors.New("the shell has ended")
+
+type shellState int
+
+const (
+	shellBusy   shellState = iota // it runs something, or has not started yet
+	shellReady                    // the driver waits for a command
+	shellPrompt                   // it has shown its prompt
+)
+
+// report is what the driver says when it comes to rest.
+type report struct {
+	nonce  string // of the command that has ended, or ""
+	status int
+	state  shellState
+	dir    string
+}
+
+// call is the command that the shell has been sent.
+type call struct {
+	nonce, message string
+	result         report
+	done           chan struct{} // closed once result is set
+}
+
+// shell is the driver's side of a session: what the shell is doing, and the
+// socket to it.
+type shell struct {
+	socket  *os.File
+	master  *os.File
+	process *process
+	lost    chan struct{} // closed when the shell has closed its end
+
+	mu          sync.Mutex
+	state       shellState
+	changed     chan struct{} // closed and replaced when state changes
+	call        *call         // in flight, or nil
+	waiting     bool          // an Exec wants the shell
+	interactive bool          // the prompt is wanted when no Exec is
+	group       int           // the shell's own process group
+}
+
+func newShell(socket, master *os.File, p *process) *shell {
+	return &shell{socket: socket, master: master, process: p, lost: make(chan struct{}), changed: make(chan struct{})}
+}
+
+// listen reads the reports of the driver until the shell closes its end.
+func (h *shell) listen() {
+	defer close(h.lost)
+	in := bufio.NewReader(h.socket)
+	for {
+		text, err := in.ReadString(0)
+		if err != nil {
+			return
+		}
+		if r, ok := parseReport(strings.TrimSuffix(text, "\x00")); ok {
+			h.settle(r)
+		}
+	}
+}
+
+func parseReport(text string) (r report, ok bool) {
+	fields := strings.SplitN(text, " ", 4)
+	if len(fields) != 4 {
+		return r, false
+	}
+	status, err := strconv.Atoi(fields[1])
+	states := map[string]shellState{"r": shellReady, "p": shellPrompt}
+	state, known := states[fields[2]]
+	return report{fields[0], status, state, fields[3]}, err == nil && known
+}
+
+// settle takes a report and gives the shell what it is to do next.
+func (h *shell) settle(r report) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.state = r.state
+	if h.group == 0 {
+		h.group, _ = h.foreground()
+	}
+	switch {
+	case h.call != nil && h.call.nonce == r.nonce:
+		h.call.result = r
+		close(h.call.done)
+		h.call = nil
+	case h.call != nil && r.state == shellReady:
+		h.send(h.call.message) // a signal has cut it in two
+	}
+	h.offerPrompt()
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// offerPrompt lets an idle shell show its prompt, if that is wanted.
+func (h *shell) offerPrompt() {
+	if h.interactive && h.state == shellReady && h.call == nil && !h.waiting {
+		h.send("P\x00")
+	}
+}
+
+// send gives the driver, which is ready, a message.
+func (h *shell) send(message string) {
+	h.state = shellBusy
+	// It fails only when the shell is gone, which listen notices.
+	_, _ = h.socket.WriteString(message)
+}
+
+// wantPrompt is called before something is typed: what runs for an Exec gets it,
+// and else the shell itself.
+func (h *shell) wantPrompt() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.call == nil {
+		h.interactive = true
+		h.offerPrompt()
+	}
+}
+
+// await returns once the shell is ready and keeps it so. At the prompt it is
+// brought back to the driver, as by Ctrl-C.
+func (h *shell) await(ctx context.Context, ended <-chan struct{}) error {
+	tick := time.NewTicker(promptPoll)
+	defer tick.Stop()
+	for nudges := 0; ; {
+		h.mu.Lock()
+		h.waiting = true
+		state, changed := h.state, h.changed
+		h.mu.Unlock()
+		if state == shellReady {
+			return nil
+		}
+		if h.atPrompt() {
+			h.nudge(nudges)
+			nudges++
+		}
+		select {
+		case <-changed:
+		case <-tick.C:
+		case <-ended:
+			return errEnded
+		case <-h.lost:
+			return errEnded
+		case <-ctx.Done():
+			h.release()
+			return fmt.Errorf("sandbox: the shell is at work for the terminal: %w", ctx.Err())
+		}
+	}
+}
+
+// release gives the shell back to the terminal.
+func (h *shell) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.waiting = false
+	h.offerPrompt()
+}
+
+// begin sends the shell, which is ready, a command.
+func (h *shell) begin(nonce, command string) *call {
+	c := &call{nonce: nonce, message: nonce + command + nonce + "\x00", done: make(chan struct{})}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.call, h.waiting = c, false
+	h.send(c.message)
+	return c
+}
+
+const (
+	promptPoll   = 20 * time.Millisecond
+	politeNudges = 5
+)
+
+// nudge makes a shell at its prompt run its PROMPT_COMMAND, or, where that has been
+// replaced or SIGINT is trapped, the driver itself.
+func (h *shell) nudge(n int) {
+	if n < politeNudges {
+		_ = h.process.signalTo(int(syscall.SIGINT), proto.TargetPayload)
+		return
+	}
+	if n%politeNudges == 0 {
+		const killLine = "\x15\x0b" // in readline, whatever is left and right of the cursor
+		_, _ = h.master.WriteString(killLine + ` eval "$__lm_driver"` + "\r")
+	}
+}
+
+// atPrompt says whether the shell reads a line: it is in the foreground and
+// readline has the terminal in its own mode.
+func (h *shell) atPrompt() bool {
+	h.mu.Lock()
+	group := h.group
+	h.mu.Unlock()
+	now, mode := h.foreground()
+	return now != 0 && now == group && mode&(unix.ICANON|unix.ECHO) == 0
+}
+
+// foreground is the terminal's process group and local mode, or 0.
+func (h *shell) foreground() (group int, mode uint32) {
+	raw, err := h.master.SyscallConn()
+	if err != nil {
+		return 0, 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		pgrp, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP)
+		if err != nil {
+			return
+		}
+		if t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS); err == nil {
+			group, mode = pgrp, t.Lflag
+		}
+	})
+	return group, mode
+}
