@@ -131,10 +131,7 @@ func (c *checker) each() {
 	var usable []Device
 	for _, d := range c.report.Devices {
 		if r := c.device(d, shown); r != nil {
-			r.Device = d.Index
-			if d.Name != "" {
-				r.Text = "(" + d.Name + ") " + r.Text
-			}
+			r.Device, r.Name = d.Index, d.Name
 			c.refuse(r)
 			continue
 		}
@@ -158,7 +155,7 @@ func (c *checker) each() {
 			Text:   fmt.Sprintf("%s of GPU memory are needed and %s are free%s", GiB(c.need.FreeMemory), GiB(free), holders(usable)),
 			Remedy: "end what holds it, take a smaller model or context, or put fewer layers on the GPU"}
 		if len(usable) == 1 {
-			r.Device = usable[0].Index
+			r.Device, r.Name = usable[0].Index, usable[0].Name
 		}
 		c.refuse(r)
 		c.unmet = append(c.unmet, r)

@@ -3,6 +3,7 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -106,20 +107,41 @@ func (e *ErrNVML) explain() (string, string) {
 type ErrRefused struct{ Refusals []*Refusal }
 
 func (e *ErrRefused) Error() string {
-	texts := make([]string, len(e.Refusals))
-	for i, r := range e.Refusals {
-		texts[i] = strings.TrimPrefix(r.Error(), "gpu: ")
+	var texts []string
+	for _, r := range e.grouped() {
+		texts = append(texts, strings.TrimPrefix(r.Error(), "gpu: "))
 	}
 	return "gpu: " + strings.Join(texts, "; ")
 }
 
 // explain gives all problems, and the remedy of the first.
 func (e *ErrRefused) explain() (problem, remedy string) {
-	texts := make([]string, len(e.Refusals))
-	for i, r := range e.Refusals {
-		texts[i], _ = r.explain()
+	var texts []string
+	for _, r := range e.grouped() {
+		text, _ := r.explain()
+		texts = append(texts, text)
 	}
 	return strings.Join(texts, "; "), e.Refusals[0].Remedy
+}
+
+// grouped tells once what is true of several GPUs.
+func (e *ErrRefused) grouped() []*Refusal {
+	var all []*Refusal
+	for _, r := range e.Refusals {
+		var same []string
+		for _, other := range e.Refusals {
+			if other.Text == r.Text && other.Remedy == r.Remedy {
+				same = append(same, strconv.Itoa(other.Device))
+			}
+		}
+		switch {
+		case len(same) == 1:
+			all = append(all, r)
+		case same[0] == strconv.Itoa(r.Device):
+			all = append(all, &Refusal{Device: -1, Text: "GPUs " + strings.Join(same, ", ") + ": " + r.Text, Remedy: r.Remedy})
+		}
+	}
+	return all
 }
 
 // Unwrap gives the refusals.

@@ -30,6 +30,7 @@ const (
 // Refusal is why one GPU, or all of them, cannot be used.
 type Refusal struct {
 	Device int    `json:"device"` // Device.Index, -1 for all
+	Name   string `json:"name"`   // Device.Name
 	Reason Reason `json:"reason"`
 	Text   string `json:"text"`
 	Remedy string `json:"remedy"`
@@ -42,7 +43,11 @@ func (r *Refusal) explain() (problem, remedy string) {
 	if r.Device < 0 {
 		return r.Text, r.Remedy
 	}
-	return "GPU " + strconv.Itoa(r.Device) + ": " + r.Text, r.Remedy
+	who := "GPU " + strconv.Itoa(r.Device)
+	if r.Name != "" {
+		who += " (" + r.Name + ")"
+	}
+	return who + ": " + r.Text, r.Remedy
 }
 
 // Unwrap is the cause.

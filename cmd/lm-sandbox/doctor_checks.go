@@ -59,68 +59,6 @@ func checkLlama() check {
 	return c
 }
 
-// checkGPU tells which GPU llama.cpp uses, else what it would take.
-func checkGPU(host fs.FS) check {
-	c := check{Name: "gpu", Status: checkOK}
-	devices, err := llama.Devices()
-	if err != nil {
-		c.Status, c.Detail = checkWarn, err.Error()
-		return c
-	}
-	var used []string
-	for _, d := range devices {
-		if d.Type == "gpu" || d.Type == "igpu" {
-			used = append(used, fmt.Sprintf("%s %s, %d of %d MiB free", d.Name, d.Description, d.MemoryFree>>20, d.MemoryTotal>>20))
-		}
-	}
-	if len(used) > 0 {
-		c.Detail = strings.Join(used, "; ")
-		return c
-	}
-	info, err := llama.SystemInfo()
-	return explainNoGPU(host, err == nil && strings.Contains(info.Features, "CUDA : "))
-}
-
-// explainNoGPU finds the first thing that keeps an NVIDIA GPU from being used.
-func explainNoGPU(host fs.FS, builtWithCUDA bool) check {
-	exists := func(name string) bool {
-		_, err := fs.Stat(host, name)
-		return err == nil
-	}
-	c := check{Name: "gpu", Status: checkWarn}
-	driver := exists("proc/driver/nvidia/version")
-	switch {
-	case !driver && !hasNVIDIACard(host):
-		c.Status, c.Detail = checkOK, "none found; the processor computes"
-	case !driver:
-		c.Detail, c.Remedy = "an NVIDIA GPU without its driver", "install the NVIDIA driver, then see that nvidia-smi shows the GPU"
-	case !exists("dev/nvidiactl") || !exists("dev/nvidia0"):
-		c.Detail, c.Remedy = "an NVIDIA driver, but no /dev/nvidiactl or /dev/nvidia0 here",
-			"in a container: start it with its GPUs (docker: --gpus all); else run nvidia-modprobe -u -c 0"
-	case !builtWithCUDA:
-		c.Detail, c.Remedy = "an NVIDIA GPU, but llama.cpp was built without CUDA", "install the CUDA toolkit, then build again: make build CUDA=1"
-	default:
-		c.Detail, c.Remedy = "an NVIDIA GPU that CUDA does not accept", "see nvidia-smi: the driver must be new enough for this CUDA, and the GPU free"
-	}
-	return c
-}
-
-// hasNVIDIACard looks for the vendor on the PCI bus, which no driver is needed for.
-func hasNVIDIACard(host fs.FS) bool {
-	devices, err := fs.ReadDir(host, "sys/bus/pci/devices")
-	if err != nil {
-		return false
-	}
-	for _, d := range devices {
-		vendor, _ := fs.ReadFile(host, "sys/bus/pci/devices/"+d.Name()+"/vendor")
-		class, _ := fs.ReadFile(host, "sys/bus/pci/devices/"+d.Name()+"/class")
-		if strings.TrimSpace(string(vendor)) == "0x10de" && strings.HasPrefix(string(class), "0x03") {
-			return true
-		}
-	}
-	return false
-}
-
 // checkModel looks for the model that is used unless -m names another.
 func checkModel() check {
 	c := check{Name: "model", Status: checkOK}

@@ -42,51 +42,6 @@ func TestCheckProcessor(t *testing.T) {
 	}
 }
 
-func TestExplainNoGPU(t *testing.T) {
-	card := map[string]string{
-		"sys/bus/pci/devices/0000:00:02.0/vendor": "0x8086\n", "sys/bus/pci/devices/0000:00:02.0/class": "0x030000\n",
-		"sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n", "sys/bus/pci/devices/0000:01:00.0/class": "0x030200\n",
-	}
-	other := map[string]string{ // the sound of an NVIDIA card, and a card of another maker
-		"sys/bus/pci/devices/0000:01:00.1/vendor": "0x10de\n", "sys/bus/pci/devices/0000:01:00.1/class": "0x040300\n",
-		"sys/bus/pci/devices/0000:02:00.0/vendor": "0x1002\n", "sys/bus/pci/devices/0000:02:00.0/class": "0x030000\n",
-	}
-	driver := map[string]string{"proc/driver/nvidia/version": "NVRM version: …\n"}
-	nodes := map[string]string{"dev/nvidiactl": "", "dev/nvidia0": ""}
-	join := func(all ...map[string]string) map[string]string {
-		files := map[string]string{}
-		for _, m := range all {
-			for name, text := range m {
-				files[name] = text
-			}
-		}
-		return files
-	}
-	tests := []struct {
-		name   string
-		files  map[string]string
-		cuda   bool
-		status string
-		remedy string // part of it
-	}{
-		{"nothing", nil, false, checkOK, ""},
-		{"no NVIDIA display", other, true, checkOK, ""},
-		{"no driver", card, true, checkWarn, "install the NVIDIA driver"},
-		{"no device nodes", join(card, driver), true, checkWarn, "--gpus all"},
-		{"no CUDA", join(card, driver, nodes), false, checkWarn, "CUDA=1"},
-		{"no PCI bus, no CUDA", join(driver, nodes), false, checkWarn, "CUDA=1"},
-		{"refused", join(card, driver, nodes), true, checkWarn, "nvidia-smi"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			c := explainNoGPU(host(tt.files), tt.cuda)
-			if c.Status != tt.status || !strings.Contains(c.Remedy, tt.remedy) || (tt.remedy == "") != (c.Remedy == "") {
-				t.Errorf("got %+v", c)
-			}
-		})
-	}
-}
-
 func TestWriteChecks(t *testing.T) {
 	var b bytes.Buffer
 	if err := writeChecks(&b, []check{{Name: "a", Status: checkOK, Detail: "fine"}, {Name: "long", Status: checkWarn, Detail: "bad", Remedy: "do this"}}); err != nil {

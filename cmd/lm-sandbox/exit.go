@@ -14,6 +14,7 @@ const (
 	exitUsage   = 2
 	exitModel   = 3
 	exitService = 4
+	exitGPU     = 5
 	exitSandbox = 125
 	exitSignal  = 128 // + number of the signal: 130 is Ctrl-C
 )
@@ -24,6 +25,7 @@ const exitHelp = `Exit codes:
   2    the command line, a schema or a grammar is wrong
   3    the model is missing, broken or too big
   4    the HTTP service cannot be started
+  5    no GPU can be used, where one is wanted
   125  the sandbox could not run the command
   128+n  ended by signal n (130: Ctrl-C)
 'lm-sandbox bash' passes the exit code of its command through.`

@@ -14,6 +14,9 @@ func modelFailure(err error) error {
 	if invalidArgument(err) {
 		return &failure{code: exitUsage, err: err}
 	}
+	if errors.As(err, new(*failure)) { // the preflight's
+		return err
+	}
 	f := &failure{code: exitModel, err: err}
 	if errors.Is(err, hub.ErrModelFormat) || errors.Is(err, llama.ErrModelFormat) {
 		f.hint = "'lm-sandbox model pull' brings a small model that works"

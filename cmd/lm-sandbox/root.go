@@ -36,6 +36,7 @@ first use. Answers go to stdout, everything else to stderr.
 		newBash(std),
 		newModel(std),
 		newServe(std),
+		newGPU(std),
 		newDoctor(std),
 		newVersion(std),
 	)
