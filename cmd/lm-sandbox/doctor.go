@@ -55,7 +55,7 @@ func doctor(ctx context.Context, std stdio, asJSON bool) error {
 	processor := checkProcessor(host)
 	d.Checks = append(d.Checks, processor)
 	if processor.Status != checkFail { // the library would be killed by its first instruction
-		d.Checks = append(d.Checks, checkLlama(), checkGPU(inspectGPUs(gpuHost)))
+		d.Checks = append(d.Checks, checkLlama(), checkGPU(gpus.inspect()))
 	}
 	d.Checks = append(d.Checks, checkModel())
 	d.Checks = append(d.Checks, checkSandbox(ctx)...)

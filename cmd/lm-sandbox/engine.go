@@ -38,7 +38,7 @@ func (f *engineFlags) open(ctx context.Context, std stdio, sequences int) (*engi
 	p := f.params
 	p.MaxSequences = sequences
 	p.Model.NGPULayers = int(f.layers)
-	p.Preflight = newGPUPreflight(f.layers, std.err)
+	p.Preflight = gpus.preflight(f.layers, std.err)
 	e, err := engine.Open(ctx, m.Path, p)
 	if err != nil {
 		return nil, m, modelFailure(err)

@@ -52,7 +52,7 @@ type gpuDevice struct {
 }
 
 func showGPUs(std stdio, asJSON bool) error {
-	s := inspectGPUs(gpuHost)
+	s := gpus.inspect()
 	l := s.listing()
 	var err error
 	if asJSON {
@@ -122,8 +122,12 @@ func writeGPUs(out io.Writer, l gpuListing) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	_, err := io.WriteString(out, b.String())
-	return err
+	for line := range strings.Lines(b.String()) { // tabwriter pads the last column too
+		if _, err := fmt.Fprintln(out, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // gpuProblem is what the driver has no error for.
@@ -131,7 +135,7 @@ type gpuProblem struct{ problem, remedy string }
 
 func (e *gpuProblem) Error() string { return e.problem + ": " + e.remedy }
 
-// explainGPU tells problem and remedy of an error of inspectGPUs.
+// explainGPU tells problem and remedy of an error of inspect.
 func explainGPU(err error) (problem, remedy string) {
 	var own *gpuProblem
 	if errors.As(err, &own) {

@@ -16,16 +16,16 @@ type gpuPreflight struct {
 	notes   io.Writer
 }
 
-// newGPUPreflight is nil where nobody expects a GPU: --gpu-layers none, or a program built without CUDA on a machine
+// preflight is nil where nobody expects a GPU: --gpu-layers none, or a program built without CUDA on a machine
 // without a GPU.
-func newGPUPreflight(layers gpuLayers, notes io.Writer) engine.Preflight {
+func (p gpuProbe) preflight(layers gpuLayers, notes io.Writer) engine.Preflight {
 	if layers == llama.NoLayers {
 		return nil
 	}
-	if build, err := thisBuild(); layers == llama.Auto && err == nil && !build.CUDA && !gpuHost.HasGPU() {
+	if build, err := p.build(); layers == llama.Auto && err == nil && !build.CUDA && !p.host.HasGPU() {
 		return nil
 	}
-	return &gpuPreflight{layers: layers, inspect: func() gpuState { return inspectGPUs(gpuHost) }, notes: notes}
+	return &gpuPreflight{layers: layers, inspect: p.inspect, notes: notes}
 }
 
 // CheckModel refuses where the user insists on a GPU, and else tells why the processor is going to compute.

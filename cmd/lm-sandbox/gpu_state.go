@@ -11,8 +11,14 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
 
-// gpuHost is the machine whose GPUs are looked at. The tests put another in its place.
-var gpuHost gpu.Host
+// gpuProbe looks for GPUs that this program can compute on.
+type gpuProbe struct {
+	host  gpu.Host
+	build func() (gpuBuild, error)
+}
+
+// gpus looks at this machine, for this program. The tests put others in their place.
+var gpus = gpuProbe{build: thisBuild}
 
 // gpuBuild is what this program was built with to compute on GPUs.
 type gpuBuild struct {
@@ -107,11 +113,11 @@ type gpuState struct {
 	err    error // why llama.cpp computes on none; nil where it does
 }
 
-// inspectGPUs asks the driver first: what it refuses, llama.cpp refuses with fewer words.
-func inspectGPUs(host gpu.Host) gpuState {
+// inspect asks the driver first: what it refuses, llama.cpp refuses with fewer words.
+func (p gpuProbe) inspect() gpuState {
 	var s gpuState
 	var devices []llama.Device
-	build, err := thisBuild()
+	build, err := p.build()
 	if err == nil {
 		devices, err = llama.Devices()
 	}
@@ -125,7 +131,7 @@ func inspectGPUs(host gpu.Host) gpuState {
 			s.used = append(s.used, usedGPU{d.Name, d.Description, d.MemoryFree, d.MemoryTotal})
 		}
 	}
-	s.report, s.err = checkGPUs(host, gpu.Requirements{CUDA: build.Toolkit, Archs: build.Archs})
+	s.report, s.err = p.check(gpu.Requirements{CUDA: build.Toolkit, Archs: build.Archs})
 	switch {
 	case len(s.used) > 0: // whatever the driver's library says
 		s.err = nil
@@ -137,8 +143,8 @@ func inspectGPUs(host gpu.Host) gpuState {
 	return s
 }
 
-func checkGPUs(host gpu.Host, r gpu.Requirements) (gpu.Report, error) {
-	library, err := host.Open()
+func (p gpuProbe) check(r gpu.Requirements) (gpu.Report, error) {
+	library, err := p.host.Open()
 	if err != nil {
 		return gpu.Report{}, err
 	}

@@ -13,7 +13,10 @@ import (
 // TestMain lets the scripts run this test binary as the command "lm-sandbox", and
 // fails the run when a test in this process leaves a goroutine behind.
 func TestMain(m *testing.M) {
-	testscript.Main(leakChecked{m}, map[string]func(){"lm-sandbox": main})
+	testscript.Main(leakChecked{m}, map[string]func(){"lm-sandbox": func() {
+		onTestMachine()
+		main()
+	}})
 }
 
 // leakChecked is the run in this process; the commands of the scripts do not pass here.
