@@ -37,6 +37,28 @@ func TestHello(t *testing.T) {
 	}
 }
 
+func TestJSON(t *testing.T) {
+	want := "{Name:Emmy Noether Born:1882 Birthplace:Erlangen}\nborn 118 years before 2000\n"
+	if out := runExample(t, "json"); out != want {
+		t.Errorf("it printed %q", out)
+	}
+	// Whatever the model makes of it, it is a person.
+	if out := runExample(t, "json", "}", "no sentence at all", "{"); !strings.HasPrefix(out, "{Name:") {
+		t.Errorf("it printed %q", out)
+	}
+}
+
+func TestTools(t *testing.T) {
+	call, answer, _ := strings.Cut(runExample(t, "tools"), "\n")
+	if call != `count_letters("strawberry") = 10` || !strings.Contains(answer, "10") {
+		t.Errorf("it printed %q and %q", call, answer)
+	}
+	call, _, _ = strings.Cut(runExample(t, "tools", "Reverse the word sandbox"), "\n")
+	if call != `reverse("sandbox") = xobdnas` {
+		t.Errorf("it printed %q", call)
+	}
+}
+
 func TestSandbox(t *testing.T) {
 	out := runExample(t, "sandbox")
 	for _, want := range []string{
