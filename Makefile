@@ -42,6 +42,12 @@ run: model ## build everything, then the demonstration: a real answer, a real sa
 test: native peers models ## every test, with the race detector; a skip needs a line in skips.txt
 	$(GO) run ./internal/testgate -skips skips.txt -- -race -timeout 20m ./...
 
+# One package at a time: the tests measure the memory of a GPU that nobody else uses.
+.PHONY: test-gpu
+test-gpu: build peers models ## the tests that take a GPU; without one they are skipped and say why
+	@bin/lm-sandbox gpu || true
+	LM_SANDBOX_TEST_GPU=1 $(GO) run ./internal/testgate -skips skips.txt -- -race -p 1 -count 1 -timeout 30m -run GPU ./llama ./llama/engine ./sandbox ./gpu
+
 .PHONY: test-long
 test-long: test ## make test, importers of this module, then each fuzz target for FUZZTIME (default 60s)
 	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer

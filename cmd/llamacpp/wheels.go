@@ -115,7 +115,7 @@ func (a *app) fetchWheels(ctx context.Context, version, dir string) error {
 	}
 	a.say("fetching CUDA %s with pip (600 MB, 900 MB unpacked)", version)
 	env := append(os.Environ(), "TMPDIR="+tmp, "PIP_USER=0", "PIP_REQUIRE_VIRTUALENV=0", "PIP_DISABLE_PIP_VERSION_CHECK=1", "PIP_NO_INPUT=1", "PIP_ROOT_USER_ACTION=ignore")
-	args := append(pip, "install", "--quiet", "--no-compile", "--only-binary=:all:", "--target", stage, "cuda-toolkit["+wheelsParts+"]=="+exact)
+	args := []string{pip, "install", "--quiet", "--no-compile", "--only-binary=:all:", "--target", stage, "cuda-toolkit[" + wheelsParts + "]==" + exact}
 	if err := (child{args: args, env: env}).run(ctx); err != nil {
 		return err
 	}
@@ -160,13 +160,13 @@ func completeWheels(dir string) error {
 	return nil
 }
 
-// findPip returns the command of pip, which no other program needs.
-func findPip() ([]string, error) {
+// findPip returns the program that is pip, which nothing else needs.
+func findPip() (string, error) {
 	for _, name := range []string{"pip3", "pip"} {
 		if _, err := exec.LookPath(name); err == nil {
-			return []string{name}, nil
+			return name, nil
 		}
 	}
 	err := need([]tool{{"pip3", packages{"python3-pip", "python3-pip", "py3-pip", "python-pip", "python"}}})
-	return nil, fmt.Errorf("CUDA=wheels fetches CUDA with pip: %w", err)
+	return "", fmt.Errorf("CUDA=wheels fetches CUDA with pip: %w", err)
 }
