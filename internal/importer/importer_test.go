@@ -4,7 +4,6 @@ package importer
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,7 +35,7 @@ func newImporter(t *testing.T, name string, omit ...string) *importer {
 	require.NoError(t, err)
 	tmp := t.TempDir()
 	proxy, modcache := filepath.Join(tmp, "proxy"), filepath.Join(tmp, "mod")
-	im := &importer{t: t, dir: filepath.Join(tmp, "new"), version: fmt.Sprintf("v0.0.0-%s", time.Now().UTC().Format("20060102150405")+"-importer0000")}
+	im := &importer{t: t, dir: filepath.Join(tmp, "new"), version: "v0.0.1-importer"}
 	require.NoError(t, pack(t.Context(), root, proxy, module.Version{Path: modulePath, Version: im.version}, omit...))
 
 	// Other modules come from what is downloaded already, else from where this machine gets them. Their sums were checked
@@ -91,13 +90,15 @@ func (im *importer) run(line string) string {
 	return out
 }
 
-// install runs the one command and keeps what it says to export.
+// install runs the one command that README names, and keeps what it exports.
 func (im *importer) install() {
 	im.t.Helper()
 	command := "go run " + modulePath + "/cmd/llamacpp@" + im.version + " install"
-	for line := range strings.Lines(im.run(`eval "$(` + command + ` 2>install.log)"; env | grep ^CGO_`)) {
-		im.env = append(im.env, strings.TrimSpace(line))
-	}
+	exports := im.run(`exports=$(` + command + `); eval "$exports"; env | grep ^CGO_ >cgo.env`)
+	data, err := os.ReadFile(filepath.Join(im.dir, "cgo.env"))
+	require.NoError(im.t, err)
+	require.Contains(im.t, string(data), "-DLM_NATIVE_KEY=", "%s", exports)
+	im.env = append(im.env, strings.Split(strings.TrimSpace(string(data)), "\n")...)
 }
 
 // hide gives the importer a PATH without some programs and an empty cache.

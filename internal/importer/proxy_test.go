@@ -63,8 +63,8 @@ func pack(ctx context.Context, root, proxy string, m module.Version, omit ...str
 	if err != nil {
 		return err
 	}
-	for suffix, data := range map[string][]byte{".info": info, ".mod": gomod} {
-		if err := os.WriteFile(filepath.Join(dir, m.Version+suffix), data, 0o644); err != nil {
+	for name, data := range map[string][]byte{m.Version + ".info": info, m.Version + ".mod": gomod, "list": []byte(m.Version + "\n")} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			return err
 		}
 	}
