@@ -41,7 +41,7 @@ func TestGPU(t *testing.T) {
 	watched := 0
 	for lines.Scan() {
 		// Whether it can be used depends on the devices of this machine; its memory does not.
-		if lines.Text() == "GPU 0: 531 MiB of 140.4 GiB used by 1 processes" {
+		if lines.Text() == "GPU 0: 531 MiB of 140.4 GiB used, processes: 1" {
 			if watched++; watched == 3 {
 				break
 			}

@@ -72,7 +72,7 @@ func watch(ctx context.Context, interval time.Duration) (err error) {
 			return err
 		}
 		for _, d := range devices {
-			fmt.Printf("GPU %d: %s of %s used by %d processes\n", d.Index, gpu.GiB(d.Memory.Used), gpu.GiB(d.Memory.Total), len(d.Processes))
+			fmt.Printf("GPU %d: %s of %s used, processes: %d\n", d.Index, gpu.GiB(d.Memory.Used), gpu.GiB(d.Memory.Total), len(d.Processes))
 		}
 	}
 	return nil
