@@ -125,6 +125,7 @@ func openToolkit(ctx context.Context, nvcc string) (*toolkit, error) {
 			t.archs = append(t.archs, arch)
 		}
 	}
+	slices.SortFunc(t.archs, byNumber)
 	return t, nil
 }
 

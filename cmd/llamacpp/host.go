@@ -74,9 +74,11 @@ func gpuArchs(ctx context.Context) []string {
 			archs = append(archs, a)
 		}
 	}
-	slices.SortFunc(archs, func(x, y string) int { return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y)) })
+	slices.SortFunc(archs, byNumber)
 	return archs
 }
+
+func byNumber(x, y string) int { return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y)) }
 
 var driverPattern = regexp.MustCompile(`\b([0-9]{3,})\.[0-9]+`)
 
