@@ -77,15 +77,15 @@ type ErrDriverTooOld struct {
 func (e *ErrDriverTooOld) Error() string { return sentence(e.explain()) }
 
 func (e *ErrDriverTooOld) explain() (string, string) {
-	problem := strings.TrimSpace("the NVIDIA driver "+e.Driver) + " is too old, "
+	driver := strings.TrimSpace("the NVIDIA driver " + e.Driver)
 	if e.Symbol != "" {
-		return problem + "its library lacks " + e.Symbol, e.Remedy
+		return fmt.Sprintf("%s is too old, its library lacks %s", driver, e.Symbol), e.Remedy
 	}
-	have := "no CUDA that it tells"
+	runs := "no CUDA that it tells"
 	if e.CUDA != (Version{}) {
-		have = "CUDA " + e.CUDA.String()
+		runs = "CUDA " + e.CUDA.String()
 	}
-	return fmt.Sprintf("%sit runs %s and CUDA %s is needed", problem, have, e.Need), e.Remedy
+	return fmt.Sprintf("%s is too old, it runs %s and CUDA %s is needed", driver, runs, e.Need), e.Remedy
 }
 
 // ErrNVML is a function of NVML that failed.
