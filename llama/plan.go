@@ -26,9 +26,9 @@ type plan struct {
 var fitting sync.RWMutex
 
 const (
-	leastAutoCtx = 4096    // llama.cpp's fit_params_min_ctx
-	mostFitCtx   = 1 << 24 // a dry run takes about 50 bytes per position for the cache's bookkeeping
-	mostDryCtx   = 1 << 18
+	leastAutoCtx  = 4096 // llama.cpp's fit_params_min_ctx
+	positionBytes = 64   // the books that the cache keeps about a position, in a dry run too; rounded up
+	mostDryCtx    = 1 << 18
 )
 
 // newPlan checks all that can be checked without llama.cpp's loader.
@@ -137,14 +137,14 @@ func (pl *plan) open() (native.PlanInfo, error) {
 func (pl *plan) fit(need MemoryNeed, info native.PlanInfo, np native.ContextParams) (int, error) {
 	train := uint32(info.NCtxTrain)
 	auto := pl.params.Context.NCtx == 0
+	if np.KVUnified {
+		np.NSeqMax = 1 // common_fit_params would take n_ctx_train for each sequence
+	}
 	switch {
-	case auto && train > mostFitCtx:
-		np.NCtx = leastAutoCtx
+	case auto && uint64(train)*uint64(np.NSeqMax)*positionBytes > need.Devices[len(need.Devices)-1].MemoryFree/4:
+		np.NCtx = leastAutoCtx // even planning for n_ctx_train would take too much
 	case auto:
 		np.NCtx = 0
-	}
-	if np.KVUnified {
-		np.NSeqMax = 1 // common_fit_params would make it n_ctx_train for each sequence
 	}
 	var margins []uint64
 	for _, d := range need.Devices[:len(need.Devices)-1] {

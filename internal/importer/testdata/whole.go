@@ -26,7 +26,7 @@ func main() {
 	defer e.Close()
 	var answer strings.Builder
 	for delta, err := range e.Chat(ctx, engine.ChatRequest{
-		Messages:  []llama.ChatMessage{{Role: "user", Content: "What is the capital of France?"}},
+		Messages:  []llama.ChatMessage{{Role: "user", Content: "What is the capital of France, and what is it known for?"}},
 		MaxTokens: 8, Sampling: &llama.SamplerParams{},
 	}) {
 		if err != nil {
