@@ -38,7 +38,7 @@ func TestGPUDocs(t *testing.T) {
 	}
 	// Names and parts that the code puts together.
 	said := strings.NewReplacer("libnvidia-ml.so.1 (", `" + library + " (`, "libcuda.so.1 cannot", `" + cudaLibraryName + " cannot`,
-		"runs on nouveau", `runs on "+driver`, "/dev/nvidia0", "", "no /dev/nvidia-uvm", `"no /dev/" + name`, "exclusive_process", "exclusive_process")
+		"runs on nouveau", `runs on "+driver`, "/dev/nvidia0", "", "no /dev/nvidia-uvm", `"no /dev/" + name`)
 	quoted := regexp.MustCompile("`([^`]+)`")
 	rows := 0
 	for line := range strings.Lines(table) {
