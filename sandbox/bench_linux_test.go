@@ -65,10 +65,6 @@ func compare(b *testing.B, argv []string) {
 			b.Fatal(err, errs.String())
 		}
 	}
-	median := func(d []time.Duration) float64 {
-		slices.Sort(d)
-		return float64(d[len(d)/2]) / float64(time.Millisecond)
-	}
 	b.ReportMetric(median(ours), "run-ms")
 	b.ReportMetric(median(theirs), "bwrap-ms")
 	b.ReportMetric(median(ours)/median(theirs), "ratio")
@@ -93,4 +89,44 @@ func bwrapArguments(b *testing.B) []string {
 	}
 	return append(args, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/home/user", "--tmpfs", "/workspace",
 		"--chdir", "/workspace", "bash", "-c", "true")
+}
+
+// BenchmarkSessionExec alternates Exec(`true`) in a living session with a cold
+// Run(`true`). It reports medians and their ratio, which the project wants to be
+// 0.5 or less.
+//
+//	go test -run '^$' -bench SessionExec -benchtime 200x ./sandbox
+func BenchmarkSessionExec(b *testing.B) {
+	s, err := NewSession(b.Context(), Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	var warm, cold []time.Duration
+	for b.Loop() {
+		time.Sleep(pace)
+		begin := time.Now()
+		e, err := s.Exec(b.Context(), "true")
+		warm = append(warm, time.Since(begin))
+		if err != nil || e.ExitCode != 0 {
+			b.Fatal(e, err)
+		}
+		time.Sleep(pace)
+		begin = time.Now()
+		r, err := Run(b.Context(), Config{}, "true")
+		cold = append(cold, time.Since(begin))
+		if err != nil || r.ExitCode != 0 {
+			b.Fatal(r, err)
+		}
+	}
+	b.ReportMetric(median(warm), "exec-ms")
+	b.ReportMetric(median(cold), "run-ms")
+	b.ReportMetric(median(warm)/median(cold), "ratio")
+	b.ReportMetric(0, "ns/op") // of both and the pauses
+}
+
+// median is in milliseconds.
+func median(d []time.Duration) float64 {
+	slices.Sort(d)
+	return float64(d[len(d)/2]) / float64(time.Millisecond)
 }

@@ -76,6 +76,7 @@ func newSession(ctx context.Context, c Config) (*session, error) {
 		}
 		return nil, err
 	}
+	s.shell.release()
 	p.release() // ctx bounds the start only
 	if ctx.Err() != nil {
 		_ = s.close()

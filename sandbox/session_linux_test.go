@@ -1,26 +1,350 @@
 package sandbox
 
 import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
+// Classes E and G: sessions.
+
+func session1(t *testing.T, c Config) *Session {
+	t.Helper()
+	s, err := NewSession(background(t), c)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// do runs a command that is expected to be run.
+func do(t *testing.T, s *Session, command string) ExecResult {
+	t.Helper()
+	r, err := s.Exec(background(t), command)
+	require.NoError(t, err, "%s", command)
+	return r
+}
+
+// says is what a command writes to stdout.
+func says(t *testing.T, s *Session, command string) string {
+	t.Helper()
+	r := do(t, s, command)
+	require.Empty(t, string(r.Stderr), command)
+	return string(r.Stdout)
+}
+
 func TestSessionState(t *testing.T) {
-	s, err := NewSession(t.Context(), Config{})
-	require.NoError(t, err)
-	defer s.Close()
-	r, err := s.Exec(t.Context(), "cd /tmp; x=1; echo out; echo err >&2; (exit 3)")
-	require.NoError(t, err)
+	s := session1(t, Config{})
+	require.Equal(t, LevelNamespaces, s.Level())
+	r := do(t, s, "cd /tmp; x=1; declare -A m=([k]=v); f() { echo f$1; }; echo out; echo err >&2; (exit 3)")
 	require.Equal(t, 3, r.ExitCode)
 	require.Equal(t, "/tmp", r.Dir)
 	require.Equal(t, "out\n", string(r.Stdout))
 	require.Equal(t, "err\n", string(r.Stderr))
-	r, err = s.Exec(t.Context(), "echo $x $PWD")
-	require.NoError(t, err)
-	require.Equal(t, "1 /tmp\n", string(r.Stdout))
-	_, err = s.Exec(t.Context(), "exit 4")
-	var exited *ErrShellExited
-	require.ErrorAs(t, err, &exited)
-	require.Equal(t, 4, exited.ExitCode)
+	require.Equal(t, "3 1 v /tmp f2\n", says(t, s, "echo $? $x ${m[k]} $PWD $(f 2)"))
+	require.Equal(t, "/workspace", do(t, s, "cd - >/dev/null").Dir)
+	require.Equal(t, "sandbox 1000\n", says(t, s, "echo $(uname -n) $(id -u)"))
+}
+
+func TestSessionExitCodes(t *testing.T) { // 107
+	s := session1(t, Config{})
+	for command, want := range map[string]ExecResult{
+		"true":                       {},
+		"(exit 255)":                 {ExitCode: 255},
+		"nosuchcommand":              {ExitCode: 127},
+		"/etc/passwd":                {ExitCode: 126},
+		"bash -c 'kill -9 $$'":       {ExitCode: 137, Signal: "SIGKILL"},
+		"bash -c 'kill -SEGV $$'":    {ExitCode: 139, Signal: "SIGSEGV"},
+		"false | true":               {},
+		"(set -o pipefail; false|:)": {ExitCode: 1},
+	} {
+		r := do(t, s, command)
+		require.Equal(t, want.ExitCode, r.ExitCode, command)
+		require.Equal(t, want.Signal, r.Signal, command)
+		require.Positive(t, r.Duration)
+	}
+}
+
+// 85, 86, 87: what spoils a shell for one command does not for the next.
+func TestSessionSurvives(t *testing.T) {
+	for _, tc := range []struct {
+		command string
+		code    int // -1 for any
+	}{
+		{"PS1= PS2= PS4= PROMPT_COMMAND=", 0},
+		{"unset PROMPT_COMMAND PS1", 0},
+		{"exec 1>&-; exec 2>&-; exec 0<&-", 0},
+		{"exec >/tmp/log 2>&1", 0},
+		{"exec 3>/tmp/3 9>/tmp/9 10>/tmp/10", 0},
+		{"set -u; echo $nope", 1},
+		{"set -o noglob -o noclobber -o posix", 0},
+		{"set -xv", 0},
+		{"trap 'echo dbg' DEBUG", 0},
+		{"trap 'echo err' ERR; false", 1},
+		{"trap 'echo exit' EXIT", 0},
+		{"trap '' INT TERM HUP QUIT TSTP CHLD", 0},
+		{"echo 'unterminated", 2},
+		{"echo $(", 2},
+		{"if true; then", 2},
+		{"cat <<END\nabc", 0},
+		{"break", 0}, {"break 5", 0}, {"while :; do break 7; done", 0},
+		{"continue", 0}, {"continue 3", 0},
+		{"return 3", 2},
+		{"}", 2}, {"fi", 2}, {")", 2},
+		{"# nothing", 0}, {"\ntrue\n\n", 0},
+		{"IFS=0123456789", 0},
+		{"LC_ALL=xx_YY; LANG=zz", 0},
+		{"alias eval=false builtin=false read=false while=false; shopt -s expand_aliases", 0},
+		{"eval() { :; }; printf() { :; }; read() { :; }; exit() { :; }", 0},
+		{"shopt -s extdebug; shopt -u checkwinsize; shopt -s failglob nullglob nocasematch", 0},
+		{"stty raw -echo; stty 0", -1},
+		{"stty intr ^A susp ^B", 0},
+		{"printf '\\e[6n\\ec\\033(0'; printf '\\023' >/dev/tty", 0},
+		{"kill -WINCH $$; kill -CONT $$; kill -USR1 0 & wait", -1},
+		{"ulimit -f 0", 0},
+		{"umask 777", 0},
+		{"chmod 0 /tmp /home/user; cd /proc/self/fd", 0},
+		{"mkdir /tmp/gone; cd /tmp/gone; rmdir /tmp/gone", 0},
+		{"readonly PROMPT_COMMAND", 0},
+		{"PATH=/nowhere", 0},
+		{"hash -r; enable -n true", 0},
+		{"HOME=; TERM=nonsense; COLUMNS=0 LINES=0", 0},
+		{"__lm_status=x __lm_left=y", 0},
+	} {
+		t.Run(strings.ReplaceAll(tc.command, "/", "|"), func(t *testing.T) {
+			t.Parallel()
+			s := session1(t, Config{})
+			r := do(t, s, tc.command)
+			if tc.code >= 0 {
+				require.Equal(t, tc.code, r.ExitCode, "%s", r.Stderr)
+			}
+			for i := range 3 {
+				r := do(t, s, fmt.Sprintf("\\echo alive%d", i))
+				require.Contains(t, string(r.Stdout), fmt.Sprintf("alive%d\n", i), "stderr %q", r.Stderr)
+			}
+		})
+	}
+}
+
+// 86: what ends a shell is told as such, by this command and by all later ones.
+func TestSessionEnds(t *testing.T) {
+	for command, want := range map[string]ErrShellExited{
+		"echo last; exit 7":                        {ExitCode: 7},
+		"echo last; kill -9 $$":                    {ExitCode: 137, Signal: "SIGKILL"},
+		"echo last; set -e; false; echo not":       {ExitCode: 1},
+		"echo last; exec bash -c 'exit 5'":         {ExitCode: 5},
+		"echo last; exec >&2; logout 2>&-; exit 4": {ExitCode: 4},
+		"trap 'exit 9' EXIT; echo last; exit 3":    {ExitCode: 9},
+		"echo last; trap 'exit 6' DEBUG; :":        {ExitCode: 6},
+	} {
+		t.Run(strings.ReplaceAll(command, "/", "|"), func(t *testing.T) {
+			t.Parallel()
+			s := session1(t, Config{})
+			do(t, s, "sleep 300 &")
+			r, err := s.Exec(background(t), command)
+			var exited *ErrShellExited
+			require.ErrorAs(t, err, &exited)
+			require.Equal(t, want, *exited)
+			require.Equal(t, "last\n", string(r.Stdout))
+			_, err = s.Exec(background(t), "true")
+			require.ErrorAs(t, err, &exited)
+			require.Equal(t, want, *exited)
+			require.ErrorAs(t, s.Wait(), &exited)
+			_, err = s.Write([]byte("x"))
+			require.ErrorAs(t, err, &exited)
+			require.ErrorAs(t, s.Resize(1, 1), &exited)
+			require.ErrorAs(t, s.Signal(2), &exited)
+			require.NoError(t, s.Close())
+			_, err = s.Exec(background(t), "true")
+			require.ErrorIs(t, err, os.ErrClosed)
+		})
+	}
+}
+
+func TestSessionBackground(t *testing.T) {
+	s := session1(t, Config{})
+	mark := marked(t, 300)
+	noise := "(while :; do echo noise; echo noise >&2; sleep 0.01; done) & "
+	do(t, s, noise+"sleep "+mark+" &")
+	seen(t, mark)
+	for range 20 {
+		require.Equal(t, "own\n", says(t, s, "echo own; sleep 0.01"))
+	}
+	require.Contains(t, says(t, s, "jobs -r"), "sleep "+mark)
+	require.NoError(t, s.Close())
+	require.Empty(t, holders(t, mark), "Close returns when the last process is gone")
+}
+
+func TestSessionServer(t *testing.T) {
+	s := session1(t, Config{})
+	do(t, s, "echo page > index.html; python3 -u -m http.server 8000 & until 2>/dev/null exec {c}<>/dev/tcp/127.0.0.1/8000; do sleep 0.05; done")
+	for range 3 { // it logs to the pipe of a command that has ended long ago
+		require.Equal(t, "page\n", says(t, s, `python3 -c 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:8000/").read().decode(), end="")'`))
+	}
+}
+
+func TestSessionContext(t *testing.T) { // 87, 105
+	s := session1(t, Config{})
+	cancelled := func(command string, within time.Duration) ExecResult {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		begin := time.Now()
+		r, err := s.Exec(ctx, command)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Less(t, time.Since(begin), 5*within)
+		return r
+	}
+	for _, command := range []string{
+		"sleep 300", "sleep 300; echo not this", "for i in 1 2 3; do sleep 100; done", "while :; do :; done", "read x", "cat",
+		"sleep 300 | cat", "(sleep 300; sleep 300)", "$(sleep 300)", "bash -c 'while :; do :; done'", "cat < <(sleep 300)",
+		"sleep 300 & wait", "stty -isig; cat", "yes >/dev/null", "python3 -c 'import time; time.sleep(300)'",
+	} {
+		t.Run(strings.ReplaceAll(command, "/", "|"), func(t *testing.T) {
+			r := cancelled("echo some; "+command, time.Second)
+			require.Equal(t, "some\n", string(r.Stdout))
+			require.Equal(t, "alive\n", says(t, s, "echo alive"))
+		})
+	}
+	t.Run("deaf", func(t *testing.T) {
+		r := cancelled("bash -c 'trap \"\" INT TERM; while :; do sleep 0.1; done'; bash -c 'trap \"\" INT; sleep 300'", 2*time.Second)
+		require.Equal(t, "SIGKILL", r.Signal)
+		require.Equal(t, "alive\n", says(t, s, "echo alive"))
+	})
+	t.Run("before", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := s.Exec(ctx, "touch /tmp/never")
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, 1, do(t, s, "test -e /tmp/never").ExitCode)
+		_, err = NewSession(ctx, Config{})
+		require.ErrorIs(t, err, context.Canceled)
+	})
+	t.Run("at any moment", func(t *testing.T) {
+		for d := time.Duration(0); d < 5*time.Millisecond; d += 100 * time.Microsecond {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			_, err := s.Exec(ctx, "sleep 300")
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Equal(t, "alive\n", says(t, s, "echo alive"))
+		}
+	})
+	t.Run("start at any moment", func(t *testing.T) {
+		for d := time.Duration(0); d < 20*time.Millisecond; d += time.Millisecond {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			if s, err := NewSession(ctx, Config{}); err != nil {
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+			} else {
+				require.NoError(t, s.Close())
+			}
+			cancel()
+		}
+	})
+	t.Run("its context is the start's", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		s, err := NewSession(ctx, Config{})
+		require.NoError(t, err)
+		cancel()
+		require.Equal(t, "alive\n", says(t, s, "echo alive"))
+		require.NoError(t, s.Close())
+	})
+	t.Run("a deaf shell", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := s.Exec(ctx, "trap '' INT; while :; do :; done")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		var exited *ErrShellExited
+		require.ErrorAs(t, err, &exited)
+		require.Equal(t, "SIGKILL", exited.Signal)
+	})
+}
+
+func TestSessionLimits(t *testing.T) {
+	t.Run("wall", func(t *testing.T) {
+		s := session1(t, Config{Limits: Limits{Wall: 300 * time.Millisecond}})
+		r := do(t, s, "echo some; sleep 300")
+		require.Equal(t, LimitTimeout, r.Limit)
+		require.Equal(t, "some\n", string(r.Stdout))
+		time.Sleep(400 * time.Millisecond) // it is the time of a command, not of the session
+		r = do(t, s, "echo alive")
+		require.Equal(t, LimitNone, r.Limit)
+	})
+	t.Run("output", func(t *testing.T) {
+		s := session1(t, Config{Limits: Limits{Output: 1000}})
+		r := do(t, s, "head -c 3000000 /dev/zero; head -c 1000 /dev/zero >&2")
+		require.Len(t, r.Stdout, 1000)
+		require.True(t, r.StdoutTruncated)
+		require.Len(t, r.Stderr, 1000)
+		require.False(t, r.StderrTruncated)
+		require.Equal(t, LimitNone, r.Limit)
+	})
+	t.Run("stop at output", func(t *testing.T) {
+		s := session1(t, Config{Limits: Limits{Output: 1000}, StopAtOutput: true})
+		r := do(t, s, "yes")
+		require.Len(t, r.Stdout, 1000)
+		require.Equal(t, LimitOutput, r.Limit)
+		require.Equal(t, "alive\n", says(t, s, "echo alive"))
+	})
+	t.Run("memory", func(t *testing.T) {
+		s := session1(t, Config{Limits: Limits{Memory: 64 << 20}})
+		_, err := s.Exec(background(t), "x=$(head -c 200000000 /dev/zero | tr '\\0' x)")
+		var exited *ErrShellExited
+		require.ErrorAs(t, err, &exited)
+		require.Equal(t, ErrShellExited{ExitCode: 137, Signal: "SIGKILL", Limit: LimitMemory}, *exited)
+	})
+	t.Run("disk", func(t *testing.T) { // a full one can be cleared
+		s := session1(t, Config{Limits: Limits{Disk: 1 << 20}})
+		require.NotEqual(t, 0, do(t, s, "head -c 3000000 /dev/zero > /tmp/big").ExitCode)
+		require.NotEqual(t, 0, do(t, s, "for i in {1..9999}; do : >/tmp/f$i || exit_code=$?; done; (exit $exit_code)").ExitCode)
+		require.Equal(t, 0, do(t, s, "rm /tmp/*").ExitCode)
+	})
+	t.Run("pids", func(t *testing.T) { // bash tries again for 15 s when it cannot fork
+		s := session1(t, Config{Limits: Limits{Pids: 10}})
+		do(t, s, "for i in {1..7}; do sleep 300 & done")
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := s.Exec(ctx, "(sleep 1; sleep 300) | cat | cat | cat")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+	for field, c := range map[string]Config{
+		"Stdin": {Stdin: strings.NewReader("")}, "Env[PROMPT_COMMAND]": {Env: map[string]string{"PROMPT_COMMAND": "x"}},
+		"Limits.Files": {Limits: Limits{Files: 100}}, "Limits.Wall": {Limits: Limits{Wall: -1}}, "Dir": {Dir: "/nowhere"},
+	} {
+		_, err := NewSession(t.Context(), c)
+		var config *ErrConfig
+		require.ErrorAs(t, err, &config)
+		require.Equal(t, field, config.Field)
+	}
+}
+
+func TestSessionInLine(t *testing.T) { // 105
+	s := session1(t, Config{})
+	var group sync.WaitGroup
+	for i := range 20 {
+		group.Go(func() {
+			r, err := s.Exec(t.Context(), fmt.Sprintf("n=%d; sleep 0.01; echo $n; echo $n >&2; (exit $n)", i))
+			if err != nil || r.ExitCode != i || string(r.Stdout) != fmt.Sprintln(i) || string(r.Stderr) != fmt.Sprintln(i) {
+				t.Errorf("%d: %+v %v", i, r, err)
+			}
+		})
+	}
+	group.Wait()
+	group.Go(func() { _, _ = s.Exec(t.Context(), "sleep 300") })
+	require.Eventually(t, func() bool { return len(s.impl.turn) == 1 }, deadline, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := s.Exec(ctx, "true")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	group.Go(func() {
+		if _, err := s.Exec(t.Context(), "true"); err == nil {
+			t.Error("a closed session has run a command")
+		}
+	})
+	require.NoError(t, s.Close())
+	group.Wait()
 }
