@@ -62,7 +62,7 @@ func TestEstimateMemory(t *testing.T) {
 			require.NoError(t, c.Close())
 			llama.SetLogger(nil)
 
-			real := map[string]float64{}
+			allocated := map[string]float64{}
 			for _, line := range h.lines {
 				require.NotContains(t, line, "dummy tokens", "planning is not logged")
 				if f := buffers.FindStringSubmatch(line); f != nil {
@@ -72,15 +72,15 @@ func TestEstimateMemory(t *testing.T) {
 					if kind == "model" && f[1] == "CPU_Mapped" {
 						kind = "mapped"
 					}
-					real[kind] += size
+					allocated[kind] += size
 				}
 			}
 			planned := host(need)
 			for kind, bytes := range map[string]uint64{"model": planned.Weights, "KV": planned.Context, "compute": planned.Compute} {
-				require.InDelta(t, real[kind], float64(bytes)/mib, 0.1, "%s: of %v", kind, h.lines)
+				require.InDelta(t, allocated[kind], float64(bytes)/mib, 0.1, "%s: of %v", kind, h.lines)
 			}
 			// tensors that are repacked are in the mapped part of the file too
-			require.InDelta(t, real["mapped"], float64(planned.Mapped)/mib, float64(planned.Weights)/mib+0.1)
+			require.InDelta(t, allocated["mapped"], float64(planned.Mapped)/mib, float64(planned.Weights)/mib+0.1)
 		})
 	}
 }

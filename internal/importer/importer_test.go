@@ -43,7 +43,7 @@ func newImporter(t *testing.T, name string, omit ...string) *importer {
 	im.env = append(os.Environ(),
 		"GOPROXY=file://"+proxy+",file://"+filepath.Join(goEnv(t, "GOMODCACHE"), "cache/download")+","+goEnv(t, "GOPROXY"),
 		"GOMODCACHE="+modcache, "GOSUMDB=off", "GOFLAGS=-trimpath", "GOWORK=off", "GOTOOLCHAIN=local",
-		"CGO_CFLAGS=", "CGO_CPPFLAGS=", "CGO_CXXFLAGS=", "CGO_LDFLAGS=")
+		"OMP_WAIT_POLICY=passive", "CGO_CFLAGS=", "CGO_CPPFLAGS=", "CGO_CXXFLAGS=", "CGO_LDFLAGS=")
 	t.Cleanup(func() { // a module cache is read-only
 		_ = filepath.WalkDir(modcache, func(path string, d os.DirEntry, _ error) error {
 			if d != nil && d.IsDir() {

@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-// Of llama.cpp's src/llama-ext.h, which is not among the installed headers. TestExtHeader compares them with the source.
+// Of llama.cpp's src/llama-ext.h, which is not among the installed headers; TestExtHeader compares.
 struct llama_memory_breakdown_data {
     size_t model   = 0;
     size_t context = 0;
