@@ -107,7 +107,7 @@ func TestHelperRefusesGarbage(t *testing.T) {
 	check("too long", resize(append(bytes.Clone(good), 0)))
 	const version, hostnameLength, hostname = 8, 32, 36
 	for offset, values := range map[int][]uint32{
-		version: {0, 2, 0xffffffff}, hostnameLength: {0, 6, 8, 0x7fffffff, 0xfffffff0, 0xffffffff}, hostname: {0},
+		version: {0, proto.Version - 1, proto.Version + 1, 0xffffffff}, hostnameLength: {0, 6, 8, 0x7fffffff, 0xfffffff0, 0xffffffff}, hostname: {0},
 	} {
 		for _, value := range values {
 			b := bytes.Clone(good)
