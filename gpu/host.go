@@ -92,13 +92,18 @@ const (
 	remedyInstall   = "install NVIDIA's driver (Ubuntu: sudo ubuntu-drivers install) and restart the machine"
 )
 
+// isMissing reports whether the loader's error is that there is no such library; one that it needs may be missing too.
+func isMissing(err error) bool {
+	return err == nil || strings.Contains(err.Error(), libraryName) && strings.Contains(err.Error(), "No such file or directory")
+}
+
 // noLibrary says what it means that the loader could not open the library.
 func (h Host) noLibrary(library string, cause error) *ErrNoDriver {
 	found, driver := h.card()
 	e := &ErrNoDriver{Library: library, Cause: cause, HasGPU: h.HasGPU()}
 	missing := "no " + library + " (the library of the NVIDIA driver)"
 	switch {
-	case cause != nil && !strings.Contains(cause.Error(), "No such file or directory"):
+	case !isMissing(cause):
 		e.Problem, e.Remedy = "the library of the NVIDIA driver cannot be loaded ("+cause.Error()+")", "install the driver's packages again"
 	case h.inWSL():
 		e.Problem, e.Remedy = missing+" in WSL", "install NVIDIA's driver in Windows, none in Linux, then run 'wsl --update' and 'wsl --shutdown' there"

@@ -3,7 +3,6 @@
 package gpu
 
 import (
-	"strings"
 	"sync"
 
 	"github.com/NVIDIA/go-nvml/pkg/dl"
@@ -95,11 +94,6 @@ func load(h Host, paths []string) (*nvmlSource, error) {
 		return src, nil
 	}
 	return nil, h.noLibrary(libraryName, first)
-}
-
-// isMissing reports whether the loader's error is that there is no such file.
-func isMissing(err error) bool {
-	return strings.Contains(err.Error(), "No such file or directory")
 }
 
 func hasAny(lookup func(string) error, symbols []string) bool {

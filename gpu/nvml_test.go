@@ -5,6 +5,7 @@ package gpu
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -179,7 +180,7 @@ func TestMockFaults(t *testing.T) {
 
 func TestLibraryThatCannotBeLoaded(t *testing.T) {
 	dir := t.TempDir()
-	missing, broken, foreign := filepath.Join(dir, "missing.so"), filepath.Join(dir, "broken.so"), "libdl.so.2"
+	missing, broken, foreign := filepath.Join(dir, libraryName), filepath.Join(dir, "broken.so"), "libdl.so.2"
 	require.NoError(t, os.WriteFile(broken, []byte("no ELF file, but a text that is long enough for its header to be read"), 0o644))
 	h := Host{}.complete()
 	var none *ErrNoDriver
@@ -194,6 +195,16 @@ func TestLibraryThatCannotBeLoaded(t *testing.T) {
 	require.ErrorAs(t, err, &none)
 	assert.ErrorContains(t, err, "invalid ELF header")
 	assert.ErrorContains(t, err, "install the driver's packages again")
+
+	// It is there, and a library that it needs is not.
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "x.c"), nil, 0o644))
+	for _, args := range [][]string{{"-Wl,-soname,libneeded.so.9", "-o", filepath.Join(dir, "libneeded.so")},
+		{"-Wl,--no-as-needed", "-o", filepath.Join(dir, "needy.so"), "-L" + dir, "-lneeded"}} {
+		out, err := exec.Command("cc", append([]string{"-shared", filepath.Join(dir, "x.c")}, args...)...).CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	_, err = load(h, []string{missing, filepath.Join(dir, "needy.so")})
+	assert.ErrorContains(t, err, "cannot be loaded (libneeded.so.9: cannot open shared object file")
 
 	// A library of another kind is not called.
 	_, err = load(h, []string{foreign})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/lm-sandbox/lm-sandbox/gpu"
 	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
 )
@@ -13,6 +14,7 @@ import (
 type gpuPreflight struct {
 	layers  gpuLayers
 	inspect func() gpuState
+	check   func(gpu.Requirements) (gpu.Report, error)
 	notes   io.Writer
 }
 
@@ -25,15 +27,25 @@ func (p gpuProbe) preflight(layers gpuLayers, notes io.Writer) engine.Preflight 
 	if build, err := p.build(); layers == llama.Auto && err == nil && !build.CUDA && !p.host.HasGPU() {
 		return nil
 	}
-	return &gpuPreflight{layers: layers, inspect: p.inspect, notes: notes}
+	return &gpuPreflight{layers: layers, inspect: p.inspect, check: p.check, notes: notes}
 }
 
 // CheckModel refuses where the user insists on a GPU, and else tells why the processor is going to compute.
 func (p *gpuPreflight) CheckModel(_ context.Context, need llama.MemoryNeed) error {
+	var onGPU bool
+	var model uint64
 	for _, d := range need.Devices {
-		if d.Type != "cpu" { // whether it fits is LoadModel's to say
-			return nil
+		onGPU = onGPU || d.Type != "cpu"
+		model += d.Weights + d.Mapped + d.Context
+	}
+	switch {
+	case onGPU && need.NGPULayers > 0, onGPU && p.layers != llama.Auto: // whether that fits is LoadModel's to say
+		return nil
+	case onGPU:
+		if _, err := p.check(gpu.Requirements{FreeMemory: model}); err != nil { // it names who holds the memory
+			p.note(err)
 		}
+		return nil
 	}
 	s := p.inspect()
 	switch {
@@ -42,7 +54,11 @@ func (p *gpuPreflight) CheckModel(_ context.Context, need llama.MemoryNeed) erro
 	case p.layers != llama.Auto:
 		return &failure{code: exitGPU, err: s.err, hint: "--gpu-layers auto does without"}
 	}
-	problem, remedy := explainGPU(s.err)
-	_, err := fmt.Fprintf(p.notes, "lm-sandbox: no GPU is used: %s: %s\n", problem, remedy)
-	return err
+	p.note(s.err)
+	return nil
+}
+
+func (p *gpuPreflight) note(err error) {
+	problem, remedy := explainGPU(err)
+	fmt.Fprintf(p.notes, "lm-sandbox: no GPU is used: %s: %s\n", problem, remedy)
 }

@@ -224,8 +224,11 @@ func TestLinkedCUDA(t *testing.T) {
 
 func TestGPUPreflight(t *testing.T) {
 	reason := &gpuProblem{"it is old", "buy another"}
-	gpuNeed := llama.MemoryNeed{Devices: []llama.DeviceMemory{{Device: llama.Device{Type: "gpu"}}, {Device: llama.Device{Type: "cpu"}}}}
+	full := &gpuProblem{"others hold its memory", "end them"}
+	gpuNeed := llama.MemoryNeed{NGPULayers: 3, Devices: []llama.DeviceMemory{{Device: llama.Device{Type: "gpu"}}, {Device: llama.Device{Type: "cpu"}}}}
 	cpuNeed := llama.MemoryNeed{Devices: gpuNeed.Devices[1:]}
+	fullNeed := llama.MemoryNeed{Devices: gpuNeed.Devices}
+	fullNeed.Devices[1].Mapped = 7 << 30
 	tests := []struct {
 		name   string
 		layers gpuLayers
@@ -235,6 +238,8 @@ func TestGPUPreflight(t *testing.T) {
 		note   string
 	}{
 		{"a GPU takes part", llama.AllLayers, gpuNeed, reason, 0, ""},
+		{"no layer fits", llama.Auto, fullNeed, nil, 0, "lm-sandbox: no GPU is used: others hold its memory: end them\n"},
+		{"no layer fits, all wanted", llama.AllLayers, fullNeed, nil, 0, ""},
 		{"none does, automatically", llama.Auto, cpuNeed, reason, 0, "lm-sandbox: no GPU is used: it is old: buy another\n"},
 		{"none does, all wanted", llama.AllLayers, cpuNeed, reason, exitGPU, ""},
 		{"none does, some wanted", 7, cpuNeed, reason, exitGPU, ""},
@@ -243,7 +248,17 @@ func TestGPUPreflight(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var notes bytes.Buffer
-			p := &gpuPreflight{layers: tt.layers, inspect: func() gpuState { return gpuState{err: tt.err} }, notes: &notes}
+			p := &gpuPreflight{
+				layers:  tt.layers,
+				inspect: func() gpuState { return gpuState{err: tt.err} },
+				check: func(r gpu.Requirements) (gpu.Report, error) {
+					if r.FreeMemory != 7<<30 {
+						t.Errorf("asked for %d bytes", r.FreeMemory)
+					}
+					return gpu.Report{}, full
+				},
+				notes: &notes,
+			}
 			err := p.CheckModel(t.Context(), tt.need)
 			if (err != nil) != (tt.code != 0) || err != nil && asFailure(modelFailure(err)).code != tt.code {
 				t.Errorf("error %v, want code %d", err, tt.code)
