@@ -32,6 +32,10 @@ func Run(ctx context.Context, c Config, task string) iter.Seq2[Event, error] {
 			yield(nil, err)
 			return
 		}
+		if err := ctx.Err(); err != nil {
+			yield(nil, err)
+			return
+		}
 		begin := time.Now()
 		ctx, cancel := context.WithTimeoutCause(ctx, c.Wall, &ErrLimit{Limit: LimitWall})
 		defer cancel()

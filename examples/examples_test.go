@@ -13,6 +13,12 @@ import (
 // runExample builds ./name and returns what it prints on stdout.
 func runExample(t *testing.T, name string, args ...string) string {
 	t.Helper()
+	return runExampleOn(t, "", name, args...)
+}
+
+// runExampleOn is runExample with a text on stdin.
+func runExampleOn(t *testing.T, stdin, name string, args ...string) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), name)
 	if out, err := exec.Command("go", "build", "-o", binary, "./"+name).CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
@@ -22,6 +28,7 @@ func runExample(t *testing.T, name string, args ...string) string {
 	// The default model, whose answers are known; threads that wait must not spin, since
 	// other packages' tests want the cores too.
 	cmd.Env = append(os.Environ(), "LM_SANDBOX_MODEL=", "OMP_WAIT_POLICY=passive")
+	cmd.Stdin = strings.NewReader(stdin)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\nstdout: %s\nstderr: %s", err, &stdout, &stderr)
@@ -74,5 +81,25 @@ func TestSandbox(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
+	}
+}
+
+func TestChat(t *testing.T) {
+	out := runExampleOn(t, "What is the capital of France?\nAnd of Italy?\n", "chat")
+	answers := strings.Split(out, "\n> ")
+	if len(answers) != 3 || !strings.HasPrefix(answers[0], "> The capital of France is Paris") || answers[1] == "" || answers[2] != "" {
+		t.Errorf("it printed %q", out)
+	}
+}
+
+func TestAgent(t *testing.T) {
+	workspace := t.TempDir()
+	if err := os.WriteFile(filepath.Join(workspace, "log.txt"), []byte("Clara Winter\nHugo Fields\nEmma Baker\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := runExample(t, "agent", workspace, "Print the last line of log.txt.")
+	call, answer, _ := strings.Cut(out, "\nEmma Baker\n> ")
+	if call != `calls bash {"command":"tail -n 1 log.txt"}` || !strings.Contains(answer, "Emma Baker") {
+		t.Errorf("it printed %q", out)
 	}
 }

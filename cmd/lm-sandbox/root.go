@@ -33,6 +33,7 @@ first use. Answers go to stdout, everything else to stderr.
 	root.AddCommand(
 		newRun(std),
 		newChat(std),
+		newAgent(std),
 		newBash(std),
 		newModel(std),
 		newServe(std),

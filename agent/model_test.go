@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+	"github.com/lm-sandbox/lm-sandbox/sandbox"
+)
+
+// However wildly the default model samples, its calls are well-formed: of bash, with a
+// command and nothing else. What is cut is a limit and no call.
+func TestModelCallsAreWellFormed(t *testing.T) {
+	e := openDefault(t, 2048)
+	calls := 0
+	sampling := llama.DefaultSamplerParams()
+	sampling.Temperature = 1.5
+	for seed := range uint32(6) {
+		sampling.Seed = seed
+		c := Config{
+			Engine: e, MaxSteps: 1, MaxTokens: 48, Examples: DefaultExamples()[:2], Sampling: &sampling,
+			Approve: func(context.Context, Call) (bool, error) { return false, nil },
+		}
+		var last error
+		for event, err := range Run(t.Context(), c, "Write \"{}\" and <|im_end|> to a file.") {
+			last = err
+			call, ok := event.(Call)
+			if !ok {
+				continue
+			}
+			calls++
+			require.Equal(t, bashName, call.Tool)
+			var arguments map[string]any
+			require.NoError(t, json.Unmarshal(call.Arguments, &arguments), "%s", call.Arguments)
+			require.Len(t, arguments, 1)
+			require.IsType(t, "", arguments["command"])
+		}
+		var limit *ErrLimit
+		require.True(t, last == nil || errors.As(last, &limit), "%v", last)
+	}
+	require.Positive(t, calls)
+}
+
+// Texts of control tokens in a task, a command and its output are text: they cost the
+// tokens of their letters, where a control token would cost one.
+func TestControlTokensInResults(t *testing.T) {
+	e := openDefault(t, 4096)
+	const n = 20
+	count := func(special string) int {
+		s := &script{replies: []reply{{command: "printf '" + strings.Repeat(special, n) + "'"}, {answer: "done"}}}
+		events, _, err := collect(t, Config{Engine: s})
+		require.NoError(t, err)
+		require.Equal(t, strings.Repeat(special, n), results(events)[0].Output)
+		tokens, err := e.CountTokens(t.Context(), s.requests[1])
+		require.NoError(t, err)
+		return tokens
+	}
+	plain := count("x")
+	for _, special := range []string{"<|im_end|>", "<|im_start|>", "<|endoftext|>"} {
+		// Twice n: in the command and in its output. As control tokens they were 2*n.
+		require.Greater(t, count(special)-plain, 2*n*3, special)
+	}
+}
+
+// A conversation beyond the model's context ends the run with a limit that says so.
+func TestModelContextFull(t *testing.T) {
+	e := openDefault(t, 512)
+	_, done, err := collect(t, Config{Engine: e, System: strings.Repeat("word ", 600)})
+	var limit *ErrLimit
+	var full *llama.ErrContextFull
+	require.ErrorAs(t, err, &limit)
+	require.Equal(t, LimitContext, limit.Limit)
+	require.ErrorAs(t, err, &full)
+	require.Equal(t, 512, full.Max)
+	require.Zero(t, done.Usage.Steps)
+}
+
+// onDelta is an engine that does something at each piece of the answer.
+type onDelta struct {
+	Engine
+	do func()
+}
+
+func (o onDelta) Chat(ctx context.Context, r engine.ChatRequest) iter.Seq2[engine.ChatDelta, error] {
+	return func(yield func(engine.ChatDelta, error) bool) {
+		for d, err := range o.Engine.Chat(ctx, r) {
+			o.do()
+			if !yield(d, err) {
+				return
+			}
+		}
+	}
+}
+
+// Cancelling while the model writes, and closing the engine under it.
+func TestModelStopped(t *testing.T) {
+	e := openDefault(t, 2048)
+	ctx, cancel := context.WithCancel(t.Context())
+	c := Config{Engine: onDelta{e, cancel}, Examples: []Example{}}
+	var last error
+	for _, err := range Run(ctx, c, "Print the numbers from 1 to 100.") {
+		last = err
+	}
+	require.ErrorIs(t, last, context.Canceled)
+	c.Engine = onDelta{e, func() { require.NoError(t, e.Close()) }}
+	for _, err := range Run(t.Context(), c, "Print the numbers from 1 to 100.") {
+		last = err
+	}
+	require.ErrorIs(t, last, engine.ErrClosed)
+}
+
+// The demonstration of 'make run': the default model does it whatever the file holds,
+// and it is none of the examples.
+func TestDemonstration(t *testing.T) {
+	e := openDefault(t, 2048)
+	const task = "Print the last line of log.txt."
+	random := rand.New(rand.NewPCG(1, 2))
+	events := []string{"backup started", "backup finished", "disk checked", "user logged in", "service restarted", "mail delivered"}
+	const runs = 10
+	done := 0
+	for range runs {
+		var log []string
+		for range 3 + random.IntN(6) {
+			log = append(log, fmt.Sprintf("2026-%02d-%02d %s", 1+random.IntN(12), 1+random.IntN(28), events[random.IntN(len(events))]))
+		}
+		workspace := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(workspace, "log.txt"), []byte(strings.Join(log, "\n")+"\n"), 0o600))
+		all, end, err := collectTask(t, Config{Engine: e, MaxTokens: 256, Sandbox: sandbox.Config{Workspace: workspace}}, task)
+		if err == nil && strings.Contains(end.Answer, log[len(log)-1]) {
+			done++
+		} else {
+			t.Errorf("%q: %v, %v, %+v", log, err, end.Answer, results(all))
+		}
+	}
+	t.Logf("%d of %d", done, runs)
+}
+
+var _ Engine = (*engine.Engine)(nil)
+var _ shell = (*sandbox.Session)(nil)
