@@ -9,13 +9,20 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 )
 
-// mainMemory gives what this process may still take of main memory and the most it ever could, in bytes; 0 and 0 where the
-// system does not say. Tests replace it.
-var mainMemory = func() (free, total uint64) { return readMainMemory(os.DirFS("/")) }
+// readMemory gives what this process may still take of a device's memory and the most it ever could, in bytes; 0 and 0 where
+// nobody says. Tests replace it.
+var readMemory = func(d native.Device) (free, total uint64) {
+	if d.Type == "cpu" { // of which ggml takes all for free
+		return readMainMemory(os.DirFS("/"))
+	}
+	return d.MemoryFree, d.MemoryTotal
+}
 
-// readMainMemory reads it below a root directory: the least of /proc/meminfo and of the limits of the process's cgroups,
+// readMainMemory reads below a root directory what is left of main memory: the least of /proc/meminfo and of the limits of the process's cgroups,
 // version 1 or 2, and those above them. Page cache that can be dropped is free; swap is not, since a model in swap is useless.
 func readMainMemory(root fs.FS) (free, total uint64) {
 	meminfo := fields(root, "proc/meminfo")

@@ -90,11 +90,12 @@ func (d DeviceMemory) check(what string, need uint64, advice string) error {
 	return &ErrInsufficientMemory{What: what, Device: d.Name, Need: need, Free: d.MemoryFree, Text: advice}
 }
 
-// roomy says that a margin stays free on every device that is planned for: the GPUs, or main memory where there are none,
-// mapped weights counted.
+// planned are the devices that layers and context are planned for: the GPUs, or main memory where there are none.
+func (n MemoryNeed) planned() []DeviceMemory { return n.Devices[:max(1, len(n.Devices)-1)] }
+
+// roomy says that a margin stays free on every device that is planned for, mapped weights counted.
 func (n MemoryNeed) roomy() bool {
-	planned := n.Devices[:max(1, len(n.Devices)-1)]
-	return !slices.ContainsFunc(planned, func(d DeviceMemory) bool {
+	return !slices.ContainsFunc(n.planned(), func(d DeviceMemory) bool {
 		return d.MemoryTotal > 0 && d.Need()+d.Mapped+d.margin() > d.MemoryFree
 	})
 }

@@ -18,6 +18,8 @@ type plan struct {
 	need   MemoryNeed           // without Devices until compute succeeded
 	np     native.ContextParams // the context that need counts
 
+	repacked uint64 // bytes of weights in main memory that cannot stay in the file
+
 	mu sync.Mutex // held while native measures
 }
 
@@ -136,27 +138,31 @@ func (pl *plan) open() (native.PlanInfo, error) {
 // fit lets llama.cpp lower the number of layers, inside native, and the context, which it returns.
 func (pl *plan) fit(need MemoryNeed, info native.PlanInfo, np native.ContextParams) (int, error) {
 	train := uint32(info.NCtxTrain)
+	least := min(leastAutoCtx, train)
+	host := need.Devices[len(need.Devices)-1]
 	auto := pl.params.Context.NCtx == 0
 	if np.KVUnified {
 		np.NSeqMax = 1 // common_fit_params would take n_ctx_train for each sequence
 	}
 	switch {
-	case auto && uint64(train)*uint64(np.NSeqMax)*positionBytes > need.Devices[len(need.Devices)-1].MemoryFree/4:
-		np.NCtx = leastAutoCtx // even planning for n_ctx_train would take too much
+	case auto && host.MemoryTotal > 0 && uint64(train)*uint64(np.NSeqMax)*positionBytes > host.MemoryFree/4:
+		np.NCtx = least // even planning for n_ctx_train would take too much
 	case auto:
 		np.NCtx = 0
 	}
-	var margins []uint64
-	for _, d := range need.Devices[:len(need.Devices)-1] {
-		margins = append(margins, d.margin())
-	}
-	if len(margins) == 0 { // common_fit_params takes all of main memory for free, and no weights to be repacked
-		d := need.Devices[0]
-		margins = append(margins, d.margin()+hostTotal()-d.MemoryFree+d.Weights)
+	// common_fit_params compares with what ggml takes for free: all of main memory. Where that is all there is, it counts no
+	// weights that are repacked.
+	planned := need.planned()
+	margins := make([]uint64, len(planned))
+	for i, d := range planned {
+		margins[i] = d.margin() + ggmlFree(d.Name) - d.MemoryFree
+		if d.Type == "cpu" {
+			margins[i] += pl.repacked
+		}
 	}
 	fitting.Lock()
 	defer fitting.Unlock()
-	layers, err := pl.native.Fit(&np, margins, min(leastAutoCtx, train))
+	layers, err := pl.native.Fit(&np, margins, least)
 	if err != nil {
 		return 0, unmeasuredError(err, ErrModelFormat, "plan "+pl.path)
 	}
@@ -194,11 +200,13 @@ func (pl *plan) measure(info native.PlanInfo, np native.ContextParams) (MemoryNe
 			d.Compute += uint64(steps * float64(d.Compute-half[i].Compute))
 		}
 	}
+	pl.repacked = devices[len(devices)-1].Weights
 	need := MemoryNeed{Path: pl.path, LoadMode: pl.params.LoadMode, NLayer: int(info.NLayer), NCtx: int(np.NCtx)}
 	mode := pl.params.LoadMode
 	mapped := mode == LoadMMap || mode == LoadAuto && info.CanMap
 	for _, d := range devices {
 		m := DeviceMemory{Device: Device(d.Device), Weights: d.Weights, Context: d.Context, Compute: d.Compute}
+		m.MemoryFree, m.MemoryTotal = readMemory(d.Device)
 		if mapped {
 			m.Mapped = d.Mappable
 		} else {
@@ -212,16 +220,14 @@ func (pl *plan) measure(info native.PlanInfo, np native.ContextParams) (MemoryNe
 			need.NGPULayers = min(need.NGPULayers, int(pl.layers))
 		}
 	}
-	host := &need.Devices[len(need.Devices)-1]
-	host.MemoryFree, host.MemoryTotal = mainMemory()
 	return need, nil
 }
 
-// hostTotal is what ggml takes main memory's size for.
-func hostTotal() uint64 {
+// ggmlFree is what ggml takes for a device's free memory.
+func ggmlFree(name string) uint64 {
 	for _, d := range native.Devices() {
-		if d.Type == "cpu" {
-			return d.MemoryTotal
+		if d.Name == name {
+			return d.MemoryFree
 		}
 	}
 	return 0
@@ -266,10 +272,8 @@ func refresh(devices []DeviceMemory) {
 	for i := range devices {
 		for _, d := range now {
 			if d.Name == devices[i].Name {
-				devices[i].Device = Device(d)
+				devices[i].MemoryFree, devices[i].MemoryTotal = readMemory(d)
 			}
 		}
 	}
-	host := &devices[len(devices)-1]
-	host.MemoryFree, host.MemoryTotal = mainMemory()
 }

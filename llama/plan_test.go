@@ -220,7 +220,7 @@ func TestContextFits(t *testing.T) {
 		{"none", 40 * mib, 512 * mib, 0, 0, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			defer llama.LimitMainMemory(tt.free, tt.total)()
+			defer llama.LimitMemory("CPU", tt.free, tt.total)()
 			m, err := llama.LoadModel(t.Context(), path, p)
 			if tt.refused {
 				var im *llama.ErrInsufficientMemory
@@ -256,7 +256,7 @@ func TestContextChecksAgain(t *testing.T) {
 	defer m.Close()
 	other := p
 	other.NCtx = 4096
-	restore := llama.LimitMainMemory(50*mib, 4096*mib)
+	restore := llama.LimitMemory("CPU", 50*mib, 4096*mib)
 	for _, p := range []llama.ContextParams{p, other} {
 		_, err := llama.NewContext(m, p)
 		var im *llama.ErrInsufficientMemory
@@ -271,7 +271,7 @@ func TestContextChecksAgain(t *testing.T) {
 func TestMappedWeights(t *testing.T) {
 	path, err := modelPath("default")
 	require.NoError(t, err)
-	defer llama.LimitMainMemory(80*mib, 90*mib)()
+	defer llama.LimitMemory("CPU", 80*mib, 90*mib)()
 	for mode, fits := range map[llama.LoadMode]bool{
 		llama.LoadAuto: false, llama.LoadRead: false, llama.LoadMMapLock: false, llama.LoadMMap: true,
 	} {
@@ -399,7 +399,7 @@ func TestPlanWithoutVocabulary(t *testing.T) {
 func TestPlanConcurrently(t *testing.T) {
 	defer llama.SetLogger(nil)
 	llama.SetLogger(slog.New(&logHandler{level: slog.LevelDebug}))
-	defer llama.LimitMainMemory(17*mib, 24*mib)()
+	defer llama.LimitMemory("CPU", 17*mib, 24*mib)()
 	path := llamaFixture().with("llama.context_length", uint32(60_000)).write(t)
 	var wg sync.WaitGroup
 	for i := range 8 {
