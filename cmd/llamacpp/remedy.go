@@ -12,9 +12,9 @@ var remedies = []struct{ text, remedy string }{
 	{"Disk quota exceeded", diskFull},
 	{"unsupported GNU version", "this nvcc takes no compiler as new as that: name an older one (CC=gcc-13 CXX=g++-13), or use a newer CUDA_VERSION"},
 	{"unsupported clang version", "this nvcc takes no compiler as new as that: name another one (CC=gcc-13 CXX=g++-13), or use a newer CUDA_VERSION"},
+	{"connection broken by", "pip reaches no package index: check the network, or install NVIDIA's toolkit and set CUDA=1"}, // it says the next, too
 	{"No matching distribution found for cuda-toolkit", "pip finds no such CUDA for this machine: choose a CUDA_VERSION from 13.0 on (pip index versions cuda-toolkit lists them), or install NVIDIA's toolkit and set CUDA=1"},
 	{"No matching distribution found for nvidia-", "pip finds no such CUDA for this machine: choose a CUDA_VERSION from 13.0 on, or install NVIDIA's toolkit and set CUDA=1"},
-	{"Failed to establish a new connection", "pip reaches no package index: check the network, or install NVIDIA's toolkit and set CUDA=1"},
 	{"died due to signal 9", outOfMemory},
 	{"Killed signal terminated program", outOfMemory},
 }

@@ -96,7 +96,7 @@ func TestWheels(t *testing.T) {
 func TestWheelsThatCannotBeHad(t *testing.T) {
 	for _, test := range []struct{ name, script, version, want string }{
 		{"no such version", "echo 'ERROR: No matching distribution found for cuda-toolkit==13.9.*' >&2; exit 1", "13.9", "choose a CUDA_VERSION from 13.0 on"},
-		{"no network", "echo 'Failed to establish a new connection: [Errno -3]' >&2; exit 1", "", "check the network"},
+		{"no network", "echo 'WARNING: Retrying after connection broken by NewConnectionError' >&2; echo 'ERROR: No matching distribution found for cuda-toolkit==13.0.2' >&2; exit 1", "", "check the network"},
 		{"full disk", "echo 'ERROR: [Errno 28] No space left on device' >&2; exit 1", "", "the disk is full"},
 		{"nothing", "exit 0", "", "pip left no CUDA toolkit"},
 		{"half of it", "mkdir -p \"$target/nvidia/cu13/lib\"", "", "the packages of CUDA 13.0.2 are incomplete"},
