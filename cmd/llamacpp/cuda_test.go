@@ -290,6 +290,27 @@ func TestSwitchBetweenCPUAndCUDA(t *testing.T) {
 	assert.NotEqual(t, cuda, program(t), "the key holds nvcc's version")
 }
 
+// In another module, too: the lines of one variant replace those of the other.
+func TestEnvSwitchesBetweenCPUAndCUDA(t *testing.T) {
+	w := newWorld(t)
+	kit := filepath.Join(w.dir, "a toolkit")
+	fakeToolkit(t, kit, "12.9", "lib64", "")
+	cpu, _ := w.must("install")
+	t.Setenv("CUDA", "1")
+	t.Setenv("CUDA_HOME", kit)
+	cuda, _ := w.must("install")
+	require.Contains(t, cuda, "-lcublas")
+	for line := range strings.Lines(cuda) {
+		name, value, _ := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "export ")), "=")
+		t.Setenv(name, strings.Trim(value, "'"))
+	}
+	again, _ := w.must("env")
+	assert.Equal(t, cuda, again)
+	t.Setenv("CUDA", "0")
+	back, _ := w.must("install")
+	assert.Equal(t, cpu, back)
+}
+
 func TestCUDASmoke(t *testing.T) {
 	for _, generator := range []string{"Ninja", "Unix Makefiles"} {
 		t.Run(generator, func(t *testing.T) {

@@ -66,9 +66,28 @@ func (a *app) printEnv(l *library) error {
 
 // notOurs drops from the user's flags those of an earlier run, of whatever key.
 func (a *app) notOurs(flags, ours []string) []string {
+	former := a.formerSystemLibraries(flags)
 	return slices.DeleteFunc(flags, func(f string) bool {
-		return strings.Contains(f, a.cache+"/") || strings.HasPrefix(f, "-DLM_NATIVE_") || slices.Contains(ours, f)
+		return strings.Contains(f, a.cache+"/") || strings.HasPrefix(f, "-DLM_NATIVE_") || slices.Contains(ours, f) || slices.Contains(former, f)
 	})
+}
+
+// formerSystemLibraries are those of the libraries that flags name: a toolkit's,
+// which lie outside of the cache.
+func (a *app) formerSystemLibraries(flags []string) []string {
+	var former []string
+	for _, f := range flags {
+		rest, ok := strings.CutPrefix(f, a.outDir("")+"/")
+		if !ok {
+			continue
+		}
+		key, _, _ := strings.Cut(rest, "/")
+		var m manifest
+		if readManifest(a.outDir(key), &m) == nil { // of a removed one nothing is known
+			former = append(former, m.SystemLibraries...)
+		}
+	}
+	return former
 }
 
 // quoteAll joins flags as cgo and CGO_… variables read them: a flag with a space
