@@ -43,7 +43,7 @@ type reply struct {
 	finish  engine.FinishReason
 	output  int // tokens
 	err     error
-	hang    bool // until the context ends
+	hang    func() // called, and then nothing until the context ends
 }
 
 // script is an Engine that says what it was told to, and keeps what it was asked.
@@ -57,7 +57,8 @@ func (s *script) Chat(ctx context.Context, r engine.ChatRequest) iter.Seq2[engin
 	return func(yield func(engine.ChatDelta, error) bool) {
 		reply := s.replies[min(len(s.requests), len(s.replies)-1)] // the last one again and again
 		s.requests = append(s.requests, r)
-		if reply.hang {
+		if reply.hang != nil {
+			reply.hang()
 			<-ctx.Done()
 			yield(engine.ChatDelta{}, ctx.Err())
 			return

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,29 +29,15 @@ import (
 //   - those of [engine.Engine.Chat] and of [sandbox.NewSession]
 func Run(ctx context.Context, c Config, task string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		if err := c.complete(task); err != nil {
-			yield(nil, err)
-			return
-		}
-		if err := ctx.Err(); err != nil {
+		if err := cmp.Or(c.complete(task), ctx.Err()); err != nil {
 			yield(nil, err)
 			return
 		}
 		begin := time.Now()
 		ctx, cancel := context.WithTimeoutCause(ctx, c.Wall, &ErrLimit{Limit: LimitWall})
 		defer cancel()
-		tools := c.Tools
-		if !c.NoBash {
-			session, err := sandbox.NewSession(ctx, c.Sandbox)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			defer func() { _ = session.Close() }()
-			tools = append([]Tool{bash(session)}, tools...)
-		}
-		r := &run{config: c, tools: tools, yield: yield, messages: c.conversation(task)}
-		answer, err := r.loop(ctx)
+		r := &run{config: c, tools: c.Tools, yield: yield, messages: c.conversation(task)}
+		answer, err := r.do(ctx)
 		if errors.Is(err, errLeft) {
 			return
 		}
@@ -72,6 +59,24 @@ type run struct {
 	yield    func(Event, error) bool
 	messages []llama.ChatMessage
 	usage    Usage
+}
+
+// do makes the session and asks the model.
+func (r *run) do(ctx context.Context) (answer string, err error) {
+	if r.config.NoBash {
+		return r.loop(ctx)
+	}
+	session, err := sandbox.NewSession(ctx, r.config.Sandbox)
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if failed := session.Close(); failed != nil {
+			err = errors.Join(err, failed)
+		}
+	}()
+	r.tools = append([]Tool{bash(session)}, r.tools...)
+	return r.loop(ctx)
 }
 
 // conversation is what the model reads first.

@@ -48,7 +48,7 @@ func TestLimits(t *testing.T) {
 		"steps":             {Config{MaxSteps: 3}, reply{command: "true"}, LimitSteps, 3},
 		"tokens of all":     {Config{MaxTokens: 50}, reply{command: "true", output: 20}, LimitTokens, 3},
 		"tokens of one":     {Config{}, reply{command: "true", finish: engine.FinishLength}, LimitTokens, 0},
-		"wall, model":       {Config{Wall: 100 * time.Millisecond}, reply{hang: true}, LimitWall, 0},
+		"wall, model":       {Config{Wall: 100 * time.Millisecond}, reply{hang: func() {}}, LimitWall, 0},
 		"wall, command":     {Config{Wall: 300 * time.Millisecond}, reply{command: "sleep 60"}, LimitWall, 1},
 		"context, output":   {Config{}, reply{answer: "half an", finish: engine.FinishContext}, LimitContext, 0},
 		"context, question": {Config{}, reply{err: &llama.ErrContextFull{Have: 9, Max: 8}}, LimitContext, 0},
@@ -150,19 +150,23 @@ func TestCommandTimeout(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	for name, r := range map[string]reply{"model": {hang: true}, "command": {command: "touch /workspace/started; sleep 60"}} {
+	for name, r := range map[string]reply{"model": {}, "command": {command: "touch /workspace/started; sleep 60"}} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
 			workspace := t.TempDir()
-			go func() {
-				defer cancel()
-				for name == "command" {
-					if _, err := os.Stat(filepath.Join(workspace, "started")); err == nil {
-						return
+			if name == "model" {
+				r.hang = cancel
+			} else {
+				go func() {
+					for ctx.Err() == nil {
+						if _, err := os.Stat(filepath.Join(workspace, "started")); err == nil {
+							cancel()
+						}
+						time.Sleep(time.Millisecond)
 					}
-					time.Sleep(time.Millisecond)
-				}
-			}()
+				}()
+			}
 			var err error
 			var last Event
 			c := Config{Engine: &script{replies: []reply{r}}, Sandbox: sandbox.Config{Workspace: workspace}}

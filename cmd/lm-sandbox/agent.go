@@ -76,6 +76,11 @@ exit code, and prints how many were done. The default model is a very small one.
 }
 
 func (f *agentFlags) run(ctx context.Context, std stdio, args []string) (err error) {
+	for name, value := range map[string]int{"steps": f.steps, "tokens": f.tokens, "timeout": int(f.timeout)} {
+		if value < 0 {
+			return usage(fmt.Errorf("--%s %d is negative", name, value), "see 'lm-sandbox agent --help'")
+		}
+	}
 	approve, err := f.approval(std)
 	if err != nil {
 		return err
@@ -122,11 +127,6 @@ func agentFailure(err error) error {
 	var invalid *agent.ErrInvalid
 	var limit *agent.ErrLimit
 	var exited *sandbox.ErrShellExited
-	var config *sandbox.ErrConfig
-	var user *sandbox.ErrUserNamespace
-	var owner *sandbox.ErrOwner
-	var level *sandbox.ErrLevel
-	var setup *sandbox.ErrSetup
 	switch {
 	case errors.As(err, &invalid):
 		return usage(err, "see 'lm-sandbox agent --help'")
@@ -138,8 +138,20 @@ func agentFailure(err error) error {
 		return &failure{code: exitFailure, err: err, hint: hint}
 	case errors.As(err, &exited):
 		return &failure{code: exitFailure, err: err}
-	case errors.As(err, &config), errors.As(err, &user), errors.As(err, &owner), errors.As(err, &level), errors.As(err, &setup), errors.Is(err, sandbox.ErrUnsupported):
+	case fromSandbox(err):
 		return sandboxFailure(err)
 	}
 	return requestFailure(err)
+}
+
+// fromSandbox reports whether err says that there is no sandbox.
+func fromSandbox(err error) bool {
+	var config *sandbox.ErrConfig
+	var user *sandbox.ErrUserNamespace
+	var owner *sandbox.ErrOwner
+	var level *sandbox.ErrLevel
+	var setup *sandbox.ErrSetup
+	var exec *sandbox.ErrExec
+	return errors.As(err, &config) || errors.As(err, &user) || errors.As(err, &owner) || errors.As(err, &level) ||
+		errors.As(err, &setup) || errors.As(err, &exec) || errors.Is(err, sandbox.ErrUnsupported)
 }
