@@ -56,6 +56,7 @@ type ModelParams struct {
 	// NGPULayers is a number of layers to keep on GPUs, or Auto, AllLayers, NoLayers.
 	NGPULayers int
 	// Progress is called on the goroutine that loads, with a fraction from 0 to 1. A panic in it ends the load with an error.
+	// It must not load or plan a model itself.
 	Progress func(fraction float32)
 	// Context is the context that the model is loaded for. Auto leaves room for it, a NCtx of 0 is lowered to what fits, to 4096
 	// at the least (or n_ctx_train, where that is less), and the load is refused where model and context do not fit.

@@ -134,7 +134,7 @@ func (im *importer) deps(allowed ...string) {
 var (
 	sandboxDeps = []string{
 		"sandbox", "sandbox/internal/helper", "sandbox/internal/proto", "sandbox/internal/rootfs", "sandbox/internal/seccomp",
-		"sandbox/internal/shell", "golang.org/x/sys/unix", "github.com/creack/pty",
+		"golang.org/x/sys/unix",
 	}
 	gpuDeps    = []string{"gpu", "github.com/NVIDIA/go-nvml/pkg/dl", "github.com/NVIDIA/go-nvml/pkg/nvml"}
 	engineDeps = []string{
