@@ -148,8 +148,9 @@ func (c *checker) each() {
 	case len(usable) == 0:
 		c.unmet = append(c.unmet, c.report.Refusals...)
 	case len(usable) < want:
-		c.unmet = append(c.unmet, &Refusal{Device: -1, Reason: ReasonNoDevice, Text: fmt.Sprintf("%d of the %d GPUs that are needed can be used", len(usable), want), Remedy: "use fewer"})
-		c.unmet = append(c.unmet, c.report.Refusals...)
+		r := &Refusal{Device: -1, Reason: ReasonNoDevice, Text: fmt.Sprintf("%d of the %d GPUs that are needed can be used", len(usable), want), Remedy: "use fewer"}
+		c.unmet = append(append(c.unmet, r), c.report.Refusals...)
+		c.refuse(r)
 	case known && free < c.need.FreeMemory:
 		r := &Refusal{Device: -1, Reason: ReasonMemory,
 			Text:   fmt.Sprintf("%s of GPU memory are needed and %s are free%s", GiB(c.need.FreeMemory), GiB(free), holders(usable)),

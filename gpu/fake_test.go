@@ -403,6 +403,7 @@ func TestCheck(t *testing.T) {
 				assert.NotContains(t, err.Error(), "\n")
 				assert.Equal(t, 1, strings.Count(err.Error(), "gpu: "), err)
 				assert.NotEmpty(t, refusal.Remedy)
+				assert.Contains(t, report.Refusals, refusal)
 				if tt.reason == gpu.ReasonPermission {
 					var permission *gpu.ErrPermission
 					assert.True(t, errors.As(err, &permission))
