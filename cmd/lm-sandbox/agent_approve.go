@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/lm-sandbox/lm-sandbox/agent"
@@ -26,6 +27,9 @@ func (f *agentFlags) approval(std stdio) (func(context.Context, agent.Call) (boo
 				fmt.Fprintf(terminalText(std.err), "$ %s\n", commandOf(c))
 			}
 			answer, _, err := input.next(ctx, "run it? [y/N] ")
+			if errors.Is(err, io.EOF) {
+				err = errors.New("the input has ended")
+			}
 			answer = strings.ToLower(strings.TrimSpace(answer))
 			return answer == "y" || answer == "yes", err
 		}, nil
