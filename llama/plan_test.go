@@ -184,7 +184,7 @@ func TestEstimateMemoryIsUsed(t *testing.T) {
 		// the vocabulary is in both
 		computed, used := weights[1]-weights[0], loaded[1]-loaded[0]
 		t.Logf("%s: weights that are read instead of mapped computed %.1f MiB, used %.1f", ref, computed, used)
-		require.InDelta(t, computed, used, 0.1*computed+8)
+		require.InDelta(t, computed, used, 0.25*computed+8)
 	}
 }
 
