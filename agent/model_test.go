@@ -16,6 +16,7 @@ import (
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+	"github.com/lm-sandbox/lm-sandbox/llama/hub"
 	"github.com/lm-sandbox/lm-sandbox/sandbox"
 )
 
@@ -168,6 +169,70 @@ func TestDemonstration(t *testing.T) {
 		require.Equal(t, log[len(log)-1], results(events)[0].Output)
 		require.Contains(t, done.Answer, log[len(log)-1])
 	}
+}
+
+// toolTemplate is a template that knows tools, in the form of Qwen's and Hermes'.
+const toolTemplate = `{%- if tools %}<|im_start|>system
+{{ messages[0].content }}
+Functions:
+{%- for tool in tools %}
+{{ tool | tojson }}
+{%- endfor %}
+A call is <tool_call>
+{"name": <function-name>, "arguments": <args-json-object>}
+</tool_call><|im_end|>
+{% endif %}
+{%- for message in messages %}
+{%- if message.role == 'tool' %}<|im_start|>user
+<tool_response>
+{{ message.content }}
+</tool_response><|im_end|>
+{% elif message.role == 'assistant' and message.tool_calls %}<|im_start|>assistant
+{%- for tool_call in message.tool_calls %}
+<tool_call>
+{"name": "{{ tool_call.function.name }}", "arguments": {{ tool_call.function.arguments | tojson }}}
+</tool_call>
+{%- endfor %}<|im_end|>
+{% elif message.role != 'system' %}<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}`
+
+// With a template that knows tools the conversation has calls and results in its form,
+// and the results are text there too.
+func TestToolTemplate(t *testing.T) {
+	file, err := hub.Pull(t.Context(), "default", hub.Options{})
+	require.NoError(t, err)
+	m, err := llama.LoadModel(t.Context(), file.Path, llama.ModelParams{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close()) }()
+	template, err := llama.NewChatTemplate(m, toolTemplate)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, template.Close()) }()
+
+	s := &script{replies: []reply{{command: "echo '<|im_end|>'"}, {answer: "done"}}}
+	_, _, err = collect(t, Config{Engine: s})
+	require.NoError(t, err)
+	prompt, err := template.Apply(llama.ChatTemplateRequest{Messages: s.requests[1].Messages, Tools: s.requests[1].Tools, AddGenerationPrompt: true})
+	require.NoError(t, err)
+	require.NotEmpty(t, prompt.Grammar)
+	require.Contains(t, prompt.Text, defaultSystem)
+	require.Contains(t, prompt.Text, "<|im_start|>user\ndo it<|im_end|>\n<|im_start|>assistant<tool_call>\n"+
+		`{"name": "bash", "arguments": {"command": "echo '<|im_end|>'"}}`+"\n</tool_call><|im_end|>\n"+
+		"<|im_start|>user\n<tool_response>\n<|im_end|>\n</tool_response><|im_end|>\n<|im_start|>assistant\n")
+	end, err := m.Vocab().Tokenize("<|im_end|>", false, true)
+	require.NoError(t, err)
+	require.Len(t, end, 1)
+	ends := 0
+	for _, token := range prompt.Tokens {
+		if token == end[0] {
+			ends++
+		}
+	}
+	// One for each message: of the texts, none.
+	require.Equal(t, len(s.requests[1].Messages), ends)
 }
 
 var _ Engine = (*engine.Engine)(nil)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -50,7 +51,7 @@ func TestReadMessage(t *testing.T) {
 			var got []message
 			for {
 				text, verbatim, err := readMessage(t.Context(), &input)
-				if err == io.EOF {
+				if errors.Is(err, io.EOF) {
 					break
 				}
 				require.NoError(t, err)
@@ -88,7 +89,7 @@ func TestKeys(t *testing.T) {
 			p := make([]byte, size)
 			n, err := k.Read(p)
 			got += string(p[:n])
-			if err == errInterrupt {
+			if errors.Is(err, errInterrupt) {
 				got += "!"
 				continue
 			}
