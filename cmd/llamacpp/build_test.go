@@ -216,3 +216,23 @@ func onlyEntry(t *testing.T, dir string) string {
 	require.Len(t, entries, 1)
 	return entries[0].Name()
 }
+
+// A /tmp that is swept, or small, does not end a long build.
+func TestCompilersWriteBesideTheObjects(t *testing.T) {
+	w := newWorld(t)
+	w.blockBuilds()
+	cmd, stderr := w.start("build")
+	environ, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(w.blocked()), "environ"))
+	require.NoError(t, err)
+	var tmp string
+	for variable := range strings.SplitSeq(string(environ), "\x00") {
+		if value, ok := strings.CutPrefix(variable, "TMPDIR="); ok {
+			tmp = value
+		}
+	}
+	require.Contains(t, tmp, filepath.Join("lm-sandbox/llama.cpp/work"))
+	require.DirExists(t, tmp)
+	w.unblockBuilds()
+	require.NoError(t, cmd.Wait(), stderr)
+	require.NoDirExists(t, tmp)
+}

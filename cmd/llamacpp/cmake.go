@@ -66,6 +66,8 @@ func (b cmakeBuild) prepare(generator string) (fresh bool, err error) {
 // busyFile exists while a build runs: afterwards it tells of one that was killed.
 func (b cmakeBuild) busyFile() string { return filepath.Join(b.dir, "lm-sandbox-busy") }
 
+func (b cmakeBuild) tmpDir() string { return filepath.Join(b.dir, "lm-sandbox-tmp") }
+
 func (b cmakeBuild) configure(ctx context.Context, generator string) error {
 	b.say("configuring in %s", b.dir)
 	args := []string{"cmake", "-S", b.sourceDir(), "-B", b.dir, "-G", generator}
@@ -89,9 +91,14 @@ func (b cmakeBuild) compile(ctx context.Context, program, label string, targets 
 	if err := os.WriteFile(b.busyFile(), nil, 0o644); err != nil {
 		return err
 	}
+	// The compilers' own files lie here: nvcc's are large for a /tmp in memory,
+	// and need to live for minutes where a /tmp is swept.
+	if err := errors.Join(os.RemoveAll(b.tmpDir()), os.MkdirAll(b.tmpDir(), 0o755)); err != nil {
+		return err
+	}
 	bar := progress.New(b.stderr, "llamacpp: "+label, 0, progress.Steps)
 	args := append([]string{program, "-C", b.dir, "-j" + jobs()}, targets...)
-	err := child{args: args, env: b.buildEnv(), lock: b.lock, onLine: func(line string) {
+	err := child{args: args, env: append(b.buildEnv(), "TMPDIR="+b.tmpDir()), lock: b.lock, onLine: func(line string) {
 		if done, total, ok := buildStep(line); ok {
 			bar.SetTotal(total)
 			bar.Set(done)
@@ -101,7 +108,7 @@ func (b cmakeBuild) compile(ctx context.Context, program, label string, targets 
 	if ctx.Err() != nil {
 		return err
 	}
-	return errors.Join(err, os.Remove(b.busyFile()))
+	return errors.Join(err, os.RemoveAll(b.tmpDir()), os.Remove(b.busyFile()))
 }
 
 // jobs is how many compilers run at once; CMake's own variable limits them.
