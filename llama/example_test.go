@@ -2,6 +2,7 @@ package llama_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 
@@ -118,4 +119,27 @@ func ExampleChatTemplate_Apply() {
 	// Hi!<|im_end|><|im_end|>
 	// <|im_start|>assistant
 	// 5 control tokens
+}
+
+// Ask what a model is going to need before it is loaded.
+func ExampleEstimateMemory() {
+	ctx := context.Background()
+	file, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	need, err := llama.EstimateMemory(ctx, file.Path, llama.ModelParams{Context: llama.ContextParams{NCtx: 4096}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var cache uint64
+	for _, d := range need.Devices { // GPUs, and main memory
+		cache += d.Context
+	}
+	fmt.Printf("%d positions take %d MiB\n", need.NCtx, cache>>20)
+	var small *llama.ErrInsufficientMemory
+	if err := need.Check(); errors.As(err, &small) {
+		fmt.Println(small.Device, "lacks", small.Need-small.Free, "bytes")
+	}
+	// Output: 4096 positions take 90 MiB
 }

@@ -103,6 +103,9 @@ func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 		return nil, errors.Join(err, m.Close())
 	}
 	e.owned = true
+	if n := e.ctx.NCtx(); p.NCtx == 0 && n < m.NCtxTrain() {
+		p.Logger.Warn("the context is shorter than the model allows, to fit into memory", "n_ctx", n, "n_ctx_train", m.NCtxTrain())
+	}
 	return e, nil
 }
 
