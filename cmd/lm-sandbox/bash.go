@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,12 +22,16 @@ type bashFlags struct {
 func newBash(std stdio) *cobra.Command {
 	var f bashFlags
 	cmd := &cobra.Command{
-		Use:   "bash -c COMMAND",
-		Short: "run a bash command in a sandbox",
+		Use:   "bash [-c COMMAND]",
+		Short: "run a bash command, or a shell, in a sandbox",
 		Long: `Run a bash command in a sandbox of its own: no network, no capability, the
 host's system directories read-only and nothing else of the host. When it ends,
 everything that it started is dead and everything that it wrote is gone, except
 in the directory of --workspace.
+
+Without -c, on a terminal, it is an interactive shell with a terminal of the
+sandbox's own, and --timeout has no default. What runs in it writes to your
+terminal as it likes. Where stdin is no terminal, commands are read from it.
 
 stdin, stdout, stderr and the exit code are the command's: 128+n where signal n
 ended it. A limit that ended it is named on stderr. The exit code is 125 where the
@@ -41,13 +46,26 @@ level and duration_ms. In stdout and stderr each byte that is not UTF-8 becomes
 U+FFFD.`,
 		Example: `  lm-sandbox bash -c 'id; ls /'
   lm-sandbox bash --workspace . --timeout 10m --mem 512M -c 'make test'
-  echo 'print(6*7)' | lm-sandbox bash --json -c python3`,
+  echo 'print(6*7)' | lm-sandbox bash --json -c python3
+  lm-sandbox bash --workspace .
+  lm-sandbox bash <script.sh`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !cmd.Flags().Changed("command") {
-				return usage(errors.New("the interactive shell is not there yet: 'bash' needs -c"), "lm-sandbox bash -c 'COMMAND'")
+			terminal, _ := std.in.(*os.File)
+			switch {
+			case cmd.Flags().Changed("command"):
+				return f.run(cmd.Context(), std, func(ctx context.Context, c sandbox.Config) (sandbox.Result, error) {
+					return sandbox.Run(ctx, c, f.command)
+				})
+			case !isTerminal(terminal):
+				return f.run(cmd.Context(), std, runScript)
+			case f.asJSON:
+				return usage(errors.New("--json is for a command, and none was given"), "lm-sandbox bash --json -c 'COMMAND'")
 			}
-			return f.run(cmd.Context(), std)
+			if !cmd.Flags().Changed("timeout") {
+				f.sandbox.wall = 0
+			}
+			return f.interact(cmd.Context(), std, terminal)
 		},
 	}
 	fs := cmd.Flags()
@@ -58,13 +76,22 @@ U+FFFD.`,
 	return cmd
 }
 
-func (f *bashFlags) run(ctx context.Context, std stdio) error {
+// runScript lets bash read its commands from stdin.
+func runScript(ctx context.Context, c sandbox.Config) (sandbox.Result, error) {
+	p, err := sandbox.Start(ctx, c, "/bin/bash")
+	if err != nil {
+		return sandbox.Result{}, err
+	}
+	return p.Wait()
+}
+
+func (f *bashFlags) run(ctx context.Context, std stdio, execute func(context.Context, sandbox.Config) (sandbox.Result, error)) error {
 	config := f.sandbox.config()
 	config.Stdin = std.in
 	if !f.asJSON {
 		config.Stdout, config.Stderr = std.out, std.err
 	}
-	result, err := sandbox.Run(ctx, config, f.command)
+	result, err := execute(ctx, config)
 	if err != nil {
 		return sandboxFailure(err)
 	}
