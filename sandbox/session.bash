@@ -53,6 +53,7 @@ __lm_resume() { return "$__lm_status"; }
 eval 'exec 252<&10' 253<&-
 exec 253<&-
 PS1='\w\$ '
-__lm_driver='while __lm_next; do __lm_resume && :; \builtin eval "$__lm_command" <&0 >"/run/session/$__lm_nonce.1" 2>"/run/session/$__lm_nonce.2"; done; __lm_leave || \builtin eval "$__lm_driver"'
+# A command has its own stdin, stdout and stderr: what it does to them ends with it.
+__lm_driver='while __lm_next; do __lm_resume && :; \builtin eval "$__lm_command" <>/dev/pts/0 >"/run/session/$__lm_nonce.1" 2>"/run/session/$__lm_nonce.2"; done; __lm_leave || \builtin eval "$__lm_driver"'
 PROMPT_COMMAND=$__lm_driver
 eval "$__lm_driver"

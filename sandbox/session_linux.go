@@ -69,11 +69,8 @@ func newSession(ctx context.Context, c Config) (*session, error) {
 	s.follow()
 	go s.shell.listen()
 	go s.term.pump()
-	if err := s.shell.await(ctx, s.ended); err != nil {
+	if err := s.ready(ctx); err != nil {
 		_ = s.close()
-		if err == errEnded {
-			return nil, s.exit
-		}
 		return nil, err
 	}
 	s.shell.release()
@@ -85,6 +82,17 @@ func newSession(ctx context.Context, c Config) (*session, error) {
 	return s, nil
 }
 
+// ready waits for the driver's first report.
+func (s *session) ready(ctx context.Context) error {
+	patient, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	err := s.explain(s.shell.await(patient, s.ended))
+	if err != nil && patient.Err() != nil && ctx.Err() == nil {
+		return &ErrSetup{"start the shell", "/bin/bash of the root does not answer", errors.New("a session needs GNU bash 4.4 or later")}
+	}
+	return err
+}
+
 func checkSession(c *Config) error {
 	if c.Stdin != nil {
 		return &ErrConfig{"Stdin", "the commands of a session read its terminal: use Write"}
@@ -92,7 +100,7 @@ func checkSession(c *Config) error {
 	if _, ok := c.Env["PROMPT_COMMAND"]; ok {
 		return &ErrConfig{"Env[PROMPT_COMMAND]", "taken by the session"}
 	}
-	if c.Limits.Files != 0 && c.Limits.Files > 0 && c.Limits.Files < minSessionFiles {
+	if c.Limits.Files > 0 && c.Limits.Files < minSessionFiles {
 		return &ErrConfig{"Limits.Files", fmt.Sprintf("a session needs %d", minSessionFiles)}
 	}
 	return nil
@@ -241,6 +249,7 @@ func (s *session) interrupt(done <-chan struct{}) {
 }
 
 const (
+	startPatience     = 30 * time.Second
 	interruptPatience = time.Second
 	forceInterval     = 50 * time.Millisecond
 )

@@ -124,7 +124,8 @@ func TestSessionSurvives(t *testing.T) {
 				require.Equal(t, tc.code, r.ExitCode, "%s", r.Stderr)
 			}
 			for i := range 3 {
-				r := do(t, s, fmt.Sprintf("\\echo alive%d", i))
+				r := do(t, s, fmt.Sprintf("\\echo alive%d; test -t 0 || \\echo no terminal", i))
+				require.NotContains(t, string(r.Stdout), "no terminal")
 				require.Contains(t, string(r.Stdout), fmt.Sprintf("alive%d\n", i), "stderr %q", r.Stderr)
 			}
 		})
@@ -140,6 +141,7 @@ func TestSessionEnds(t *testing.T) {
 		"echo last; exec bash -c 'exit 5'":         {ExitCode: 5},
 		"echo last; exec >&2; logout 2>&-; exit 4": {ExitCode: 4},
 		"trap 'exit 9' EXIT; echo last; exit 3":    {ExitCode: 9},
+		"echo last; exec 252>&-":                   {ExitCode: 1},
 		"echo last; trap 'exit 6' DEBUG; :":        {ExitCode: 6},
 	} {
 		t.Run(strings.ReplaceAll(command, "/", "|"), func(t *testing.T) {
@@ -347,4 +349,87 @@ func TestSessionInLine(t *testing.T) { // 105
 	})
 	require.NoError(t, s.Close())
 	group.Wait()
+}
+
+func init() {
+	roles["session"] = func() {
+		s, err := NewSession(context.Background(), Config{})
+		if err == nil {
+			_, err = s.Exec(context.Background(), os.Getenv("LM_SANDBOX_TEST_COMMAND"))
+		}
+		fmt.Println(err)
+	}
+}
+
+func TestSessionCallerKilled(t *testing.T) { // 70
+	mark := marked(t, 300)
+	c := again("session", fmt.Sprintf("LM_SANDBOX_TEST_COMMAND=trap '' TERM HUP; setsid sleep %s & sleep %s & sleep %s", mark, mark, mark))
+	require.NoError(t, c.Start())
+	require.Eventually(t, func() bool { return len(holders(t, mark)) >= 3 }, deadline, 5*time.Millisecond)
+	require.NoError(t, c.Process.Kill())
+	_ = c.Wait()
+	gone(t, mark)
+}
+
+func TestSessionHelperKilled(t *testing.T) {
+	s := session1(t, Config{})
+	mark := marked(t, 300)
+	do(t, s, "sleep "+mark+" &")
+	require.NoError(t, s.impl.process.cmd.Process.Kill())
+	var setup *ErrSetup
+	require.ErrorAs(t, s.Wait(), &setup)
+	_, err := s.Exec(background(t), "true")
+	require.ErrorAs(t, err, &setup)
+	gone(t, mark)
+}
+
+// An order that makes no sense ends the sandbox; a lost one leaves nothing hanging.
+func TestSessionGarbageToHelper(t *testing.T) {
+	for name, frame := range map[string][]byte{
+		"unknown":         {9, 0, 0, 0, 0, 0, 0, 0},
+		"long signal":     append([]byte{2, 0, 0, 0, 200, 0, 0, 0}, make([]byte, 200)...),
+		"path for a name": append([]byte{3, 0, 0, 0, 32, 0, 0, 0}, "../../../../../../../../tmp/xxxxx"[:32]...),
+		"short name":      append([]byte{3, 0, 0, 0, 4, 0, 0, 0}, "name"...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := session1(t, Config{})
+			_, err := s.impl.process.control.Write(frame)
+			require.NoError(t, err)
+			require.Error(t, s.Wait())
+		})
+	}
+}
+
+// 78: after many sessions, ended in several ways, the host is as before.
+func TestSessionNoLeaks(t *testing.T) {
+	count := func(dir string) int {
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		return len(entries)
+	}
+	some := func() {
+		for _, command := range []string{"sleep 300 & echo x", "exit", "kill -9 $$", "exec cat <&-"} {
+			s, err := NewSession(t.Context(), Config{})
+			require.NoError(t, err)
+			_, _ = s.Exec(t.Context(), command) // ends as it may
+			require.NoError(t, s.Close())
+		}
+		_, err := NewSession(t.Context(), Config{Dir: "/nowhere"})
+		require.Error(t, err)
+	}
+	some()
+	before := count("/proc/self/fd")
+	for range 10 {
+		some()
+	}
+	require.Eventually(t, func() bool { return count("/proc/self/fd") <= before }, deadline, time.Millisecond)
+	s := session1(t, Config{})
+	do(t, s, "true")
+	before = count("/proc/self/fd")
+	for range 200 {
+		do(t, s, "ls >/dev/null")
+	}
+	require.Eventually(t, func() bool { return count("/proc/self/fd") <= before }, deadline, time.Millisecond)
+	require.Equal(t, "0\n", says(t, s, "ls /proc/$$/fd | grep -cv '^[0-9]'"))
+	require.Equal(t, "8\n", says(t, s, "ls /proc/$$/fd | wc -l"), "0, 1, 2, their copies, the terminal, the socket")
 }
