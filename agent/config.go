@@ -37,7 +37,7 @@ type Config struct {
 	MaxSteps int
 	// MaxTokens is the most tokens that the model writes in all steps together; 0 = 2048.
 	MaxTokens int
-	// Wall is the time for everything; 0 = 5 minutes.
+	// Wall is the time for everything, also that of Approve; 0 = 5 minutes.
 	Wall time.Duration
 	// MaxResult is the most bytes of a result that the model is shown; 0 = 4096. Of a
 	// longer one it sees the beginning and the end.

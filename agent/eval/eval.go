@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/lm-sandbox/lm-sandbox/agent"
@@ -30,7 +32,7 @@ func Run(ctx context.Context, c agent.Config, t Task) (o Outcome, err error) {
 	if err != nil {
 		return o, fmt.Errorf("eval: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(workspace)) }()
+	defer func() { err = errors.Join(err, removeAll(workspace)) }()
 	c.Sandbox.Workspace = workspace
 	if setup, err := judge(ctx, c.Sandbox, t.Setup, ""); err != nil || setup.ExitCode != 0 {
 		return o, errors.Join(fmt.Errorf("eval: %s: the setup failed with exit code %d: %s", t.Name, setup.ExitCode, setup.Stderr), err)
@@ -57,4 +59,19 @@ func Run(ctx context.Context, c agent.Config, t Task) (o Outcome, err error) {
 func judge(ctx context.Context, c sandbox.Config, script, stdin string) (sandbox.Result, error) {
 	c.Stdin = strings.NewReader(stdin)
 	return sandbox.Run(ctx, c, "set -e\n"+script)
+}
+
+// removeAll removes a tree whose directories may have lost their permissions.
+func removeAll(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil {
+		return nil
+	}
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
 }

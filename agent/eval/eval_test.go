@@ -102,6 +102,9 @@ func TestOutcomes(t *testing.T) {
 	require.False(t, o.Passed)
 	require.ErrorContains(t, o.Err, "shell")
 
+	_, err = Run(t.Context(), agent.Config{Engine: solver("mkdir -p a/b; touch a/b/c; chmod 0 a/b a")}, task)
+	require.NoError(t, err, "a directory without permissions goes too")
+
 	_, err = Run(t.Context(), agent.Config{Engine: solver("true")}, Task{Name: "broken", Setup: "echo why >&2; false"})
 	require.ErrorContains(t, err, "broken: the setup failed with exit code 1: why")
 	_, err = Run(t.Context(), agent.Config{}, task)

@@ -49,7 +49,8 @@ result or done.
 shows what the model would do.
 
 --eval does 20 tasks instead, checks each by the files it left, its answer and an
-exit code, and prints how many were done. The default model is a very small one.`,
+exit code, and prints how many were done; with --json there is an object of the type
+task for each, and one of the type rate. The default model is a very small one.`,
 		Example: `  lm-sandbox agent --workspace . -p 'Print the last line of go.mod.'
   lm-sandbox agent --approve ask -m hf:Qwen/Qwen2.5-7B-Instruct-GGUF:Q4_K_M 'Which process uses most memory?'
   lm-sandbox agent --eval`,

@@ -70,7 +70,10 @@ type (
 		DurationMS float64 `json:"duration_ms"`
 	}
 	doneLine struct {
-		Type       string  `json:"type"`
+		Type string `json:"type"`
+		doneFields
+	}
+	doneFields struct {
 		Answer     string  `json:"answer"`
 		Error      string  `json:"error,omitempty"`
 		Limit      string  `json:"limit,omitempty"` // steps, tokens, wall or context
@@ -96,7 +99,7 @@ func writeEvents(std stdio, events iter.Seq2[agent.Event, error]) error {
 		case agent.Result:
 			line = resultLine{"result", ev.Call.ID, ev.Output, ev.LeftOut, ev.Refused, errorText(ev.Err), milliseconds(ev.Duration)}
 		case agent.Done:
-			line = newDoneLine(ev, err)
+			line = doneLine{"done", newDoneFields(ev, err)}
 		default: // nothing began
 			return err
 		}
@@ -110,15 +113,15 @@ func writeEvents(std stdio, events iter.Seq2[agent.Event, error]) error {
 	return nil
 }
 
-func newDoneLine(d agent.Done, err error) doneLine {
-	line := doneLine{
-		Type: "done", Answer: d.Answer, Error: errorText(err), Steps: d.Usage.Steps, Calls: d.Usage.Calls,
+func newDoneFields(d agent.Done, err error) doneFields {
+	fields := doneFields{
+		Answer: d.Answer, Error: errorText(err), Steps: d.Usage.Steps, Calls: d.Usage.Calls,
 		Prompt: d.Usage.Prompt, Output: d.Usage.Output, DurationMS: milliseconds(d.Usage.Wall),
 	}
 	if limit := (*agent.ErrLimit)(nil); errors.As(err, &limit) {
-		line.Limit = string(limit.Limit)
+		fields.Limit = string(limit.Limit)
 	}
-	return line
+	return fields
 }
 
 func errorText(err error) string {
