@@ -85,7 +85,7 @@ func TestSandbox(t *testing.T) {
 }
 
 func TestChat(t *testing.T) {
-	out := runExampleOn(t, "What is the capital of France?\nAnd of Italy?\n", "chat")
+	out := runExampleOn(t, "What is the capital of France, and what is it known for?\nThank you.\n", "chat")
 	answers := strings.Split(out, "\n> ")
 	if len(answers) != 3 || !strings.HasPrefix(answers[0], "> The capital of France is Paris") || answers[1] == "" || answers[2] != "" {
 		t.Errorf("it printed %q", out)
