@@ -41,8 +41,8 @@ the answer comes token by token on stdout, everything else is on stderr.
 
 ` + chatCommands + `
 The program writes no colours. Lines can be edited, and earlier ones come back with
-the arrow keys, except where $TERM is "dumb". When stdin is no terminal, each of its
-lines is a message too, and the first error ends the program.`,
+the arrow keys, except where $TERM is "dumb" or not set. When stdin is no terminal,
+each of its lines is a message too, and the first error ends the program.`,
 		Example: `  lm-sandbox chat
   lm-sandbox chat --system 'Answer in one sentence.' --load yesterday.json
   printf 'Name a river.\nAnd another one.\n' | lm-sandbox chat --temp 0`,
@@ -89,6 +89,7 @@ func (f *chatFlags) run(ctx context.Context, std stdio) (err error) {
 		c.interrupts = caught
 		c.note("%s; /help lists the commands, Ctrl-D ends", m.Name)
 	}
-	c.input = newLines(std, c.interrupts, c.interactive && os.Getenv("TERM") != "dumb")
+	kind := os.Getenv("TERM")
+	c.input = newLines(std, c.interrupts, kind != "" && kind != "dumb")
 	return c.run(ctx)
 }

@@ -142,7 +142,7 @@ func (c *chat) ask(ctx context.Context, message string) error {
 	}
 	var full *llama.ErrContextFull
 	switch {
-	case err != nil && stopped():
+	case errors.Is(err, context.Canceled) && stopped():
 		c.note("stopped")
 		return nil
 	case errors.As(err, &full):
@@ -187,6 +187,7 @@ func (c *chat) cancelOnInterrupt(ctx context.Context, cancel context.CancelFunc)
 func (c *chat) stream(ctx context.Context) (answer string, result engine.Result, err error) {
 	out, errOut := terminalText(c.std.out), terminalText(c.std.err)
 	var text strings.Builder
+	reasoning := false // shown, and no newline after it
 	defer func() {
 		answer = text.String()
 		if answer != "" && !strings.HasSuffix(answer, "\n") {
@@ -201,7 +202,11 @@ func (c *chat) stream(ctx context.Context) (answer string, result engine.Result,
 		if err != nil {
 			return "", result, err
 		}
-		if _, err := io.WriteString(errOut, d.Reasoning); err != nil {
+		thought := d.Reasoning
+		if reasoning = reasoning || thought != ""; reasoning && d.Content != "" {
+			reasoning, thought = false, thought+"\n"
+		}
+		if _, err := io.WriteString(errOut, thought); err != nil {
 			return "", result, errors.Join(errOutput, err)
 		}
 		if _, err := io.WriteString(out, d.Content); err != nil {
