@@ -42,6 +42,11 @@
 // enters it and stays as pid 1. The command then starts with no capability in
 // any set, no_new_privs, rlimits and a system call filter.
 //
+// # Sessions
+//
+// A [Session] is a sandbox with one bash that lives across commands, on a terminal
+// of its own. docs/session.md says what is guaranteed and what is not.
+//
 // # Who it is on the host
 //
 // Never root and never nobody. The helper itself is root, for a root caller,

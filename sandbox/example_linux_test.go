@@ -72,3 +72,23 @@ func ExampleStart() {
 	// a
 	// 0 <nil>
 }
+
+func ExampleSession() {
+	ctx := context.Background()
+	s, err := sandbox.NewSession(ctx, sandbox.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+	for _, command := range []string{"cd /tmp; x=42", "echo $x; tty", "exit 3", "true"} {
+		r, err := s.Exec(ctx, command)
+		fmt.Printf("%s%s %v\n", r.Stdout, r.Dir, err)
+	}
+	// Output:
+	// /tmp <nil>
+	// 42
+	// /dev/pts/0
+	// /tmp <nil>
+	//  sandbox: the shell of the session has ended with exit code 3; start a new session
+	//  sandbox: the shell of the session has ended with exit code 3; start a new session
+}

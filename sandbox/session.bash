@@ -16,6 +16,8 @@ __lm_report() {
 __lm_next() {
 	__lm_status=${__lm_left:-$?}
 	__lm_left=
+	# Here bash forgets jobs that are done only when it is asked about them.
+	[[ ! $__lm_nonce ]] || \builtin jobs >/dev/null
 	__lm_report r
 	while :; do
 		IFS= \builtin read -r -d '' -u 252 __lm_command

@@ -28,8 +28,7 @@ type ExecResult struct {
 	StdoutTruncated, StderrTruncated bool
 	// Limit is LimitTimeout or LimitOutput where that ended the command, or LimitNone.
 	Limit LimitKind
-	// Dir is the shell's working directory after the command, without links; ""
-	// where it does not exist any more.
+	// Dir is the shell's working directory after the command, as the shell names it.
 	Dir string
 	// Duration is from the moment when the shell took the command to its end.
 	Duration time.Duration
@@ -64,7 +63,11 @@ func (e *ErrShellExited) Error() string {
 var ErrClosed = fmt.Errorf("sandbox: the session is closed: %w", os.ErrClosed)
 
 // NewSession makes a sandbox and starts a shell in it. ctx bounds the start
-// only; Close must be called. Limits.Wall is the time of one Exec.
+// only; Close must be called.
+//
+// Limits.Wall is the time of one Exec, and Limits.Output and StopAtOutput are for
+// the output of each. Config.Stdout and Stderr get what commands of Exec write, of
+// all of them. Config.Stdin must be nil, Limits.Files at least 256.
 //
 // # Errors
 //
@@ -79,13 +82,21 @@ func NewSession(ctx context.Context, c Config) (*Session, error) {
 
 // Exec runs a command line in the shell and returns when it has ended; what it
 // put into the background lives on. One command runs at a time, others wait in
-// line. When ctx ends, so does the command, and the error is ctx's; the shell
-// lives on where it can.
+// line. Its input is the terminal.
+//
+// When ctx ends, the command's foreground process group is interrupted, and
+// killed one second later; the error is then ctx's. The shell lives on, unless it
+// is deaf to SIGINT itself: after 5 s it is killed.
+//
+// The result holds what there is also where there is an error: the output until
+// then. What a program writes cannot be mistaken for a result; what the shell itself
+// is told to write to its own socket can (docs/session.md).
 //
 // # Errors
 //
 // [ErrConfig] (the command itself), [ErrShellExited], [ErrClosed], [ErrStream],
-// ctx's. A command that fails is a result and no error.
+// [ErrSetup] (no pipes for it), ctx's. A command that fails, or runs into a limit of
+// its own, is a result and no error.
 func (s *Session) Exec(ctx context.Context, command string) (ExecResult, error) {
 	if err := checkCommand(command); err != nil {
 		return ExecResult{}, err
@@ -93,17 +104,23 @@ func (s *Session) Exec(ctx context.Context, command string) (ExecResult, error) 
 	return s.impl.exec(ctx, command)
 }
 
-// Read reads what is shown on the terminal.
+// Read reads what the terminal shows, as it comes: not text, not sanitised. It
+// returns io.EOF when the shell has ended and all was read, [ErrClosed] after Close.
+// Before the first Read only the last 256 KiB are kept; from then on programs wait
+// for a reader, as at any terminal.
 func (s *Session) Read(p []byte) (int, error) { return s.impl.read(p) }
 
-// Write types on the terminal.
+// Write types on the terminal: for the command of the Exec that runs, or else for
+// the shell, which shows its prompt from the first Write on, even of nothing. It
+// waits while the terminal's input is full (4 KiB that nobody reads).
 func (s *Session) Write(p []byte) (int, error) { return s.impl.write(p) }
 
 // Resize sets the size of the terminal in characters; programs in the
 // foreground get SIGWINCH.
 func (s *Session) Resize(rows, cols uint16) error { return s.impl.resize(rows, cols) }
 
-// Signal sends sig to the terminal's foreground process group.
+// Signal sends sig to the terminal's foreground process group: what runs there, or
+// the shell at its prompt.
 func (s *Session) Signal(sig syscall.Signal) error { return s.impl.signal(sig) }
 
 // Level is how strongly the session is isolated.

@@ -101,7 +101,11 @@ func TestSessionJobs(t *testing.T) {
 	require.Equal(t, 148, (<-stopped).ExitCode)
 	require.Contains(t, says(t, s, "jobs"), "Stopped")
 	require.Equal(t, "143\n", says(t, s, "kill %%; fg >/dev/null; echo $?"))
-	require.Equal(t, "", says(t, s, "jobs >/dev/null; jobs"))
+	do(t, s, "ls /; sleep 0.01 & wait")
+	require.Equal(t, "", says(t, s, "jobs"), "what is done is forgotten")
+	require.Equal(t, "3\n", says(t, s, "(exit 3) & wait $!; echo $?"))
+	do(t, s, "(exit 4) &")
+	require.Equal(t, "4\n", says(t, s, "wait $!; echo $?"))
 	require.Equal(t, "1\n", says(t, s, "sleep 300 & kill %1; jobs | wc -l"))
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,9 +59,32 @@ func demonstrate(ctx context.Context) (err error) {
 			end = fmt.Sprintf("stopped, limit: %s", r.Limit)
 		}
 		fmt.Printf("%s (%s, %v)\n  $ %s\n", step.what, end, r.Duration.Round(time.Millisecond), step.command)
-		for line := range strings.Lines(string(r.Stdout) + string(r.Stderr)) {
-			fmt.Printf("  %s\n", strings.TrimRight(line, "\n"))
+		show(r.Stdout, r.Stderr)
+	}
+	return converse(ctx, config)
+}
+
+// converse runs commands in one shell, which keeps what they change and start.
+func converse(ctx context.Context, config sandbox.Config) error {
+	session, err := sandbox.NewSession(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = session.Close() }() // ends the job in the background too
+	fmt.Println("one shell across commands, on a terminal of its own")
+	for _, command := range []string{"cd /tmp; sleep 1000 &", "pwd; jobs; tty"} {
+		r, err := session.Exec(ctx, command)
+		if err != nil {
+			return fmt.Errorf("%s: %w", command, err)
 		}
+		fmt.Printf("  $ %s\n", command)
+		show(r.Stdout, r.Stderr)
 	}
 	return nil
+}
+
+func show(outputs ...[]byte) {
+	for line := range strings.Lines(string(slices.Concat(outputs...))) {
+		fmt.Printf("  %s\n", strings.TrimRight(line, "\n"))
+	}
 }
