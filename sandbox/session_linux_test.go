@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -432,4 +433,56 @@ func TestSessionNoLeaks(t *testing.T) {
 	require.Eventually(t, func() bool { return count("/proc/self/fd") <= before }, deadline, time.Millisecond)
 	require.Equal(t, "0\n", says(t, s, "ls /proc/$$/fd | grep -cv '^[0-9]'"))
 	require.Equal(t, "8\n", says(t, s, "ls /proc/$$/fd | wc -l"), "0, 1, 2, their copies, the terminal, the socket")
+}
+
+// 87, 100: commands of any shape reach the shell whole.
+func TestSessionCommands(t *testing.T) {
+	s := session1(t, Config{})
+	long := strings.Repeat("long ", 12000)
+	for _, text := range []string{"x", long, "\xff\xfe", "\xe2", "\xe2\x82", "é€😀", strings.Repeat("é", 10000), "\x01\x7f\x1b[6n\r\t", "P", " ", "\\", "{1..3}", "~", "*", "$x `y` \"z\" !!"} {
+		r := do(t, s, "printf %s '"+text+"'")
+		require.Equal(t, text, string(r.Stdout))
+		r = do(t, s, "printf %s '"+text+"' # "+text)
+		require.Equal(t, text, string(r.Stdout))
+	}
+	require.Equal(t, "1\n2\n", says(t, s, "\n\necho 1\n# no\necho \\\n2\n\n"))
+	require.Equal(t, strings.Repeat("x", 1<<20), says(t, s, "head -c 1048576 /dev/zero | tr '\\0' x"))
+	for command, reason := range map[string]string{
+		"": "empty", " \n": "empty", "a\x00b": "contains a NUL byte", strings.Repeat("x", 1<<20): "1048576 bytes, ",
+	} {
+		_, err := s.Exec(t.Context(), command)
+		var config *ErrConfig
+		require.ErrorAs(t, err, &config)
+		require.Contains(t, config.Reason, reason)
+	}
+}
+
+// Interrupts that come at any moment cost a command its life at most: none is lost,
+// run twice or taken for another.
+func TestSessionInterruptedAnytime(t *testing.T) {
+	s := session1(t, Config{})
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(10 * time.Millisecond):
+				_ = s.Signal(syscall.SIGINT)
+			}
+		}
+	})
+	long := " # " + strings.Repeat("long ", 200)
+	for i := range 200 {
+		r := do(t, s, fmt.Sprintf("n=%d; echo $n >> /tmp/log; echo $n%s", i, long))
+		if r.ExitCode == 0 {
+			require.Equal(t, fmt.Sprintln(i), string(r.Stdout))
+		} else {
+			require.Equal(t, 130, r.ExitCode)
+		}
+	}
+	close(stop)
+	group.Wait()
+	require.Empty(t, says(t, s, "sort -n /tmp/log | uniq -d"))
 }
