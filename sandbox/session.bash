@@ -5,12 +5,12 @@
 # prompt; the nonce is that of the command that has just ended, or empty. From
 # it: "P\0", or "NONCE COMMAND NONCE\0" without the spaces. A signal can cut a
 # message in two, so it is sent again after a report that has not its nonce, and
-# what is incomplete or has been run already is passed over.
+# what has been run already is passed over.
 export -n PROMPT_COMMAND
 unset -v HISTFILE MAILCHECK
 __lm_nonce= __lm_last= __lm_left= __lm_prompt=
 __lm_report() {
-	\builtin printf '%s %d %s %s\0' "$__lm_nonce" "$__lm_status" "$1" "${DIRSTACK[0]-$PWD}" >&252
+	\builtin printf '%s %d %s %.4096s\0' "$__lm_nonce" "$__lm_status" "$1" "${DIRSTACK[0]-$PWD}" >&252
 	__lm_nonce=
 }
 __lm_next() {
@@ -24,13 +24,15 @@ __lm_next() {
 		case $? in
 		0) ;;
 		1) \builtin exit 1 ;; # the Go process is gone
-		*) __lm_report r ;;    # a trap has cut it short
+		*) __lm_command= ;;    # a trap has cut it short
 		esac
 		if [[ $__lm_command == P ]]; then
 			__lm_prompt=1
 			return 1
 		fi
-		if ((${#__lm_command} > 64)) && [[ ${__lm_command:0:32} == "${__lm_command: -32}" && ${__lm_command:0:32} != "$__lm_last" ]]; then
+		if ((${#__lm_command} <= 64)) || [[ ${__lm_command:0:32} != "${__lm_command: -32}" ]]; then
+			__lm_report r
+		elif [[ ${__lm_command:0:32} != "$__lm_last" ]]; then
 			__lm_nonce=${__lm_command:0:32}
 			__lm_last=$__lm_nonce
 			__lm_command=${__lm_command:32:-32}

@@ -16,6 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxReport is more than the longest report: a path and some numbers.
+const maxReport = 8 << 10
+
 var errEnded = errors.New("the shell has ended")
 
 type shellState int
@@ -55,6 +58,8 @@ type shell struct {
 	call        *call         // in flight, or nil
 	waiting     bool          // an Exec wants the shell
 	interactive bool          // the prompt is wanted when no Exec is
+	next        string        // the message to be sent
+	sending     bool          // flush runs
 	group       int           // the shell's own process group
 }
 
@@ -65,13 +70,16 @@ func newShell(socket, master *os.File, p *process) *shell {
 // listen reads the reports of the driver until the shell closes its end.
 func (h *shell) listen() {
 	defer close(h.lost)
-	in := bufio.NewReader(h.socket)
+	in := bufio.NewReaderSize(h.socket, maxReport)
 	for {
-		text, err := in.ReadString(0)
+		text, err := in.ReadSlice(0)
+		if errors.Is(err, bufio.ErrBufferFull) {
+			h.process.kill() // this is not the driver
+		}
 		if err != nil {
 			return
 		}
-		if r, ok := parseReport(strings.TrimSuffix(text, "\x00")); ok {
+		if r, ok := parseReport(strings.TrimSuffix(string(text), "\x00")); ok {
 			h.settle(r)
 		}
 	}
@@ -116,11 +124,28 @@ func (h *shell) offerPrompt() {
 	}
 }
 
-// send gives the driver, which is ready, a message.
+// send gives the driver, which is ready, a message. It does not wait: the shell may
+// have been stopped.
 func (h *shell) send(message string) {
-	h.state = shellBusy
-	// It fails only when the shell is gone, which listen notices.
-	_, _ = h.socket.WriteString(message)
+	h.state, h.next = shellBusy, message
+	if !h.sending {
+		h.sending = true
+		go h.flush()
+	}
+}
+
+func (h *shell) flush() {
+	for {
+		h.mu.Lock()
+		message := h.next
+		h.next, h.sending = "", message != ""
+		h.mu.Unlock()
+		if message == "" {
+			return
+		}
+		// It fails only when the shell is gone, which listen notices.
+		_, _ = h.socket.WriteString(message)
+	}
 }
 
 // wantPrompt is called before something is typed: what runs for an Exec gets it,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -315,4 +316,49 @@ func TestSessionCloseUnblocks(t *testing.T) { // 105
 		require.True(t, err == nil || errors.Is(err, ErrClosed), err) // nil is what io.Copy makes of io.EOF
 	}
 	require.ErrorIs(t, s.Wait(), ErrClosed)
+}
+
+// A command that is given the socket by its own shell harms its session at most.
+func TestSessionChannelAbused(t *testing.T) {
+	mem := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.Sys
+	}
+	before := mem()
+	for command, ends := range map[string]bool{
+		"head -c 300000000 /dev/zero | tr '\\0' x >&252":                                      true,
+		"yes garbage | head -c 30000 >&252":                                                   true,
+		"head -c 3000000 /dev/zero >&252":                                                     false,
+		"for i in {1..20000}; do printf ' 0 r /x\\0'; done >&252":                             false,
+		"for i in {1..2000}; do printf ' 0 p /x\\0'; done >&252":                              false,
+		"(printf ' 0 r /x\\0' >&252; read -t 1 -u 252 x)":                                     false,
+		"printf '%s -1 r \\0' $__lm_nonce >&252":                                              false,
+		"printf '%s 99999999999999999999 r /\\0%s 1 z /\\0%s\\0\\0' $__lm_nonce x y >&252; :": false,
+	} {
+		t.Run(strings.ReplaceAll(command, "/", "|"), func(t *testing.T) {
+			s := session1(t, Config{Limits: Limits{Wall: 2 * time.Second}})
+			_, err := s.Exec(background(t), command)
+			var exited *ErrShellExited
+			require.Equal(t, ends, errors.As(err, &exited), "%v", err)
+			if !ends {
+				require.NoError(t, err)
+				do(t, s, "true") // it may report for itself what it likes
+				require.Equal(t, "alive\n", says(t, s, "echo alive"))
+			}
+		})
+	}
+	require.Less(t, mem(), before+100<<20)
+}
+
+// A shell that has been stopped takes no command, and that is no reason to wait for ever.
+func TestSessionStopped(t *testing.T) {
+	s := session1(t, Config{Limits: Limits{Wall: 200 * time.Millisecond}})
+	do(t, s, "(sleep 0.05; kill -STOP $$) &")
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	_, err := s.Exec(background(t), "true # "+strings.Repeat("x", 100000))
+	require.Less(t, time.Since(begin), 5*(killPatience+time.Second))
+	var exited *ErrShellExited
+	require.ErrorAs(t, err, &exited)
 }
