@@ -37,7 +37,7 @@ run: model ## build everything, then the demonstration: a real answer, a real sa
 	$(GO) run ./examples/hello
 	@echo; echo '== a command in the sandbox, and what it cannot reach (examples/sandbox) =='
 	$(GO) run ./examples/sandbox
-	@echo; echo '== the model does a task with bash, in a file that nobody has seen (lm-sandbox agent) =='
+	@echo; echo '== the model does a task with bash, in a file shuffled just now (lm-sandbox agent) =='
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	printf '%s\n' 'Anna Stone' 'Hugo Fields' 'Clara Winter' 'Emma Baker' 'Felix Marsh' | shuf > "$$dir/log.txt"; \
 	bin/lm-sandbox agent --workspace "$$dir" -p 'Print the last line of log.txt.'

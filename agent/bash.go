@@ -17,7 +17,8 @@ type shell interface {
 	Exec(ctx context.Context, command string) (sandbox.ExecResult, error)
 }
 
-// Bash is the tool that runs commands in s. With it a session can outlive a run: set
+// Bash is the tool that runs commands in s, with nothing on their stdin: nobody is there
+// to type on the session's terminal. With it a session can outlive a run: set
 // Config.NoBash.
 func Bash(s *sandbox.Session) Tool { return bash(s) }
 
@@ -35,7 +36,7 @@ func bashArguments(command string) string {
 
 func bash(s shell) Tool {
 	return Func(bashName, "Run a command in bash and get its output.", func(ctx context.Context, c bashCall) (string, error) {
-		result, err := s.Exec(ctx, c.Command)
+		result, err := s.Exec(ctx, "eval -- "+quote(c.Command)+" </dev/null")
 		var config *sandbox.ErrConfig
 		switch {
 		case errors.As(err, &config): // the command itself cannot be one
@@ -46,6 +47,9 @@ func bash(s shell) Tool {
 		return output(result), nil
 	})
 }
+
+// quote makes one word of text for the shell.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // output is what the model is shown of a command.
 func output(r sandbox.ExecResult) string {

@@ -38,6 +38,33 @@ func TestRunKeepsTheShell(t *testing.T) {
 	require.Equal(t, []llama.ToolCall{{ID: "call_x", Name: "bash", Arguments: bashArguments("mkdir a && cd a && x=5")}}, last[len(last)-4].ToolCalls)
 }
 
+// Nobody types: a command that reads its stdin finds the end. Whatever it is, it is
+// evaluated as it was written, in the session's own shell.
+func TestCommands(t *testing.T) {
+	for command, want := range map[string]string{
+		"cat; read x; echo got $x":          "got",
+		"-n":                                "bash: -n: command not found\n[exit code 127]",
+		"echo 'it'\\''s' \"$(echo \"'\")\"": "it's '",
+		"cat <<'E'\n}\nE":                   "}",
+		"echo a \\":                         "a",
+		"f() { echo $1; }\nf 7 # comment":   "7",
+		"cd /tmp && x=3":                    "[no output, exit code 0]",
+	} {
+		events, _, err := collect(t, Config{Engine: &script{replies: []reply{{command: command}, {command: "echo $PWD $x; tty"}, {answer: "done"}}}})
+		require.NoError(t, err)
+		require.Equal(t, want, results(events)[0].Output, command)
+		after := "/workspace"
+		if strings.HasPrefix(command, "cd") {
+			after = "/tmp 3"
+		}
+		require.Equal(t, after+"\nnot a tty\n[exit code 1]", results(events)[1].Output, command)
+	}
+	events, _, err := collect(t, Config{Engine: &script{replies: []reply{{command: "if true; then"}, {command: "echo on"}, {answer: "done"}}}})
+	require.NoError(t, err)
+	require.Contains(t, results(events)[0].Output, "syntax error")
+	require.Equal(t, "on", results(events)[1].Output)
+}
+
 func TestLimits(t *testing.T) {
 	for name, tt := range map[string]struct {
 		config Config
