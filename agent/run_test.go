@@ -46,7 +46,7 @@ func TestCommands(t *testing.T) {
 		"-n":                                "bash: -n: command not found\n[exit code 127]",
 		"echo 'it'\\''s' \"$(echo \"'\")\"": "it's '",
 		"cat <<'E'\n}\nE":                   "}",
-		"echo a \\":                         "a",
+		"echo a \\":                         "a \\",
 		"f() { echo $1; }\nf 7 # comment":   "7",
 		"cd /tmp && x=3":                    "[no output, exit code 0]",
 	} {
