@@ -15,7 +15,8 @@ import (
 
 // Classes E and G: sessions.
 
-func session1(t *testing.T, c Config) *Session {
+// opened is a session that is closed at the end of the test.
+func opened(t *testing.T, c Config) *Session {
 	t.Helper()
 	s, err := NewSession(background(t), c)
 	require.NoError(t, err)
@@ -40,7 +41,7 @@ func says(t *testing.T, s *Session, command string) string {
 }
 
 func TestSessionState(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	require.Equal(t, LevelNamespaces, s.Level())
 	r := do(t, s, "cd /tmp; x=1; declare -A m=([k]=v); f() { echo f$1; }; echo out; echo err >&2; (exit 3)")
 	require.Equal(t, 3, r.ExitCode)
@@ -53,7 +54,7 @@ func TestSessionState(t *testing.T) {
 }
 
 func TestSessionExitCodes(t *testing.T) { // 107
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	for command, want := range map[string]ExecResult{
 		"true":                       {},
 		"(exit 255)":                 {ExitCode: 255},
@@ -119,7 +120,7 @@ func TestSessionSurvives(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(tc.command, "/", "|"), func(t *testing.T) {
 			t.Parallel()
-			s := session1(t, Config{})
+			s := opened(t, Config{})
 			r := do(t, s, tc.command)
 			if tc.code >= 0 {
 				require.Equal(t, tc.code, r.ExitCode, "%s", r.Stderr)
@@ -147,7 +148,7 @@ func TestSessionEnds(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(command, "/", "|"), func(t *testing.T) {
 			t.Parallel()
-			s := session1(t, Config{})
+			s := opened(t, Config{})
 			do(t, s, "sleep 300 &")
 			r, err := s.Exec(background(t), command)
 			var exited *ErrShellExited
@@ -170,7 +171,7 @@ func TestSessionEnds(t *testing.T) {
 }
 
 func TestSessionBackground(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	mark := marked(t, 300)
 	noise := "(while :; do echo noise; echo noise >&2; sleep 0.01; done) & "
 	do(t, s, noise+"sleep "+mark+" &")
@@ -184,7 +185,7 @@ func TestSessionBackground(t *testing.T) {
 }
 
 func TestSessionServer(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	do(t, s, "echo page > index.html; python3 -u -m http.server 8000 & until 2>/dev/null exec {c}<>/dev/tcp/127.0.0.1/8000; do sleep 0.05; done")
 	for range 3 { // it logs to the pipe of a command that has ended long ago
 		require.Equal(t, "page\n", says(t, s, `python3 -c 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:8000/").read().decode(), end="")'`))
@@ -192,7 +193,7 @@ func TestSessionServer(t *testing.T) {
 }
 
 func TestSessionContext(t *testing.T) { // 87, 105
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	cancelled := func(command string, within time.Duration) ExecResult {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -269,7 +270,7 @@ func TestSessionContext(t *testing.T) { // 87, 105
 
 func TestSessionLimits(t *testing.T) {
 	t.Run("wall", func(t *testing.T) {
-		s := session1(t, Config{Limits: Limits{Wall: 300 * time.Millisecond}})
+		s := opened(t, Config{Limits: Limits{Wall: 300 * time.Millisecond}})
 		r := do(t, s, "echo some; sleep 300")
 		require.Equal(t, LimitTimeout, r.Limit)
 		require.Equal(t, "some\n", string(r.Stdout))
@@ -278,7 +279,7 @@ func TestSessionLimits(t *testing.T) {
 		require.Equal(t, LimitNone, r.Limit)
 	})
 	t.Run("output", func(t *testing.T) {
-		s := session1(t, Config{Limits: Limits{Output: 1000}})
+		s := opened(t, Config{Limits: Limits{Output: 1000}})
 		r := do(t, s, "head -c 3000000 /dev/zero; head -c 1000 /dev/zero >&2")
 		require.Len(t, r.Stdout, 1000)
 		require.True(t, r.StdoutTruncated)
@@ -287,27 +288,27 @@ func TestSessionLimits(t *testing.T) {
 		require.Equal(t, LimitNone, r.Limit)
 	})
 	t.Run("stop at output", func(t *testing.T) {
-		s := session1(t, Config{Limits: Limits{Output: 1000}, StopAtOutput: true})
+		s := opened(t, Config{Limits: Limits{Output: 1000}, StopAtOutput: true})
 		r := do(t, s, "yes")
 		require.Len(t, r.Stdout, 1000)
 		require.Equal(t, LimitOutput, r.Limit)
 		require.Equal(t, "alive\n", says(t, s, "echo alive"))
 	})
 	t.Run("memory", func(t *testing.T) {
-		s := session1(t, Config{Limits: Limits{Memory: 64 << 20}})
+		s := opened(t, Config{Limits: Limits{Memory: 64 << 20}})
 		_, err := s.Exec(background(t), "x=$(head -c 200000000 /dev/zero | tr '\\0' x)")
 		var exited *ErrShellExited
 		require.ErrorAs(t, err, &exited)
 		require.Equal(t, ErrShellExited{ExitCode: 137, Signal: "SIGKILL", Limit: LimitMemory}, *exited)
 	})
 	t.Run("disk", func(t *testing.T) { // a full one can be cleared
-		s := session1(t, Config{Limits: Limits{Disk: 1 << 20}})
+		s := opened(t, Config{Limits: Limits{Disk: 1 << 20}})
 		require.NotEqual(t, 0, do(t, s, "head -c 3000000 /dev/zero > /tmp/big").ExitCode)
 		require.NotEqual(t, 0, do(t, s, "for i in {1..9999}; do : >/tmp/f$i || exit_code=$?; done; (exit $exit_code)").ExitCode)
 		require.Equal(t, 0, do(t, s, "rm /tmp/*").ExitCode)
 	})
 	t.Run("pids", func(t *testing.T) { // bash tries again for 15 s when it cannot fork
-		s := session1(t, Config{Limits: Limits{Pids: 10}})
+		s := opened(t, Config{Limits: Limits{Pids: 10}})
 		do(t, s, "for i in {1..7}; do sleep 300 & done")
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
@@ -326,7 +327,7 @@ func TestSessionLimits(t *testing.T) {
 }
 
 func TestSessionInLine(t *testing.T) { // 105
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	var group sync.WaitGroup
 	for i := range 20 {
 		group.Go(func() {
@@ -373,7 +374,7 @@ func TestSessionCallerKilled(t *testing.T) { // 70
 }
 
 func TestSessionHelperKilled(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	mark := marked(t, 300)
 	do(t, s, "sleep "+mark+" &")
 	require.NoError(t, s.impl.process.cmd.Process.Kill())
@@ -393,7 +394,7 @@ func TestSessionGarbageToHelper(t *testing.T) {
 		"short name":      append([]byte{3, 0, 0, 0, 4, 0, 0, 0}, "name"...),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := session1(t, Config{})
+			s := opened(t, Config{})
 			_, err := s.impl.process.control.Write(frame)
 			require.NoError(t, err)
 			require.Error(t, s.Wait())
@@ -424,7 +425,7 @@ func TestSessionNoLeaks(t *testing.T) {
 		some()
 	}
 	require.Eventually(t, func() bool { return count("/proc/self/fd") <= before }, deadline, time.Millisecond)
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	do(t, s, "true")
 	before = count("/proc/self/fd")
 	for range 200 {
@@ -437,7 +438,7 @@ func TestSessionNoLeaks(t *testing.T) {
 
 // 87, 100: commands of any shape reach the shell whole.
 func TestSessionCommands(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	long := strings.Repeat("long ", 12000)
 	for _, text := range []string{"x", long, "\xff\xfe", "\xe2", "\xe2\x82", "é€😀", strings.Repeat("é", 10000), "\x01\x7f\x1b[6n\r\t", "P", " ", "\\", "{1..3}", "~", "*", "$x `y` \"z\" !!"} {
 		r := do(t, s, "printf %s '"+text+"'")
@@ -460,7 +461,7 @@ func TestSessionCommands(t *testing.T) {
 // Interrupts that come at any moment cost a command its life at most: none is lost,
 // run twice or taken for another.
 func TestSessionInterruptedAnytime(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	stop := make(chan struct{})
 	var group sync.WaitGroup
 	group.Go(func() {
@@ -485,4 +486,16 @@ func TestSessionInterruptedAnytime(t *testing.T) {
 	close(stop)
 	group.Wait()
 	require.Empty(t, says(t, s, "sort -n /tmp/log | uniq -d"))
+}
+
+// A session whose processes are used up comes to an end that is told.
+func TestSessionForkBomb(t *testing.T) {
+	s := opened(t, Config{Limits: Limits{Pids: 64}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	begin := time.Now()
+	_, err := s.Exec(ctx, "bomb() { bomb | bomb & }; bomb; while :; do :; done")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Less(t, time.Since(begin), 5*(killPatience+time.Second))
+	require.NoError(t, s.Close())
 }

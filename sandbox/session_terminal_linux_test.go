@@ -72,7 +72,7 @@ func (c *screen) typed(text string) {
 }
 
 func TestSessionTerminal(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	require.Equal(t, "/dev/pts/0\n24 80\n", says(t, s, "tty; stty size"))
 	require.Equal(t, "yes no no\n", says(t, s, `for i in 0 1 2; do test -t $i && echo yes || echo no; done | xargs`))
 	require.NoError(t, s.Resize(50, 132))
@@ -87,7 +87,7 @@ func TestSessionTerminal(t *testing.T) {
 }
 
 func TestSessionJobs(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	require.Equal(t, "sleep 0.1\n0\n", says(t, s, "sleep 0.1 & fg; echo $?"))
 	// Ctrl-Z stops the command of an Exec, and the next one goes on with it.
 	stopped := make(chan ExecResult, 1)
@@ -121,7 +121,7 @@ func sleeper(t *testing.T) (command string, running func()) {
 }
 
 func TestSessionInput(t *testing.T) { // 88
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	screen := watch(t, s)
 	type outcome struct {
 		r   ExecResult
@@ -155,7 +155,7 @@ func TestSessionInput(t *testing.T) { // 88
 }
 
 func TestSessionPrompt(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	screen := watch(t, s)
 	require.Equal(t, 0, do(t, s, "x=outer; cd /tmp").ExitCode)
 	screen.typed("")
@@ -203,7 +203,7 @@ func TestSessionPromptSpoilt(t *testing.T) {
 		"stty -echo", "bind -x '\"\\C-u\": echo no'", "break", "trap 'echo debug' DEBUG"} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
-			s := session1(t, Config{})
+			s := opened(t, Config{})
 			screen := watch(t, s)
 			screen.typed("")
 			screen.expect("/workspace$ ")
@@ -218,7 +218,7 @@ func TestSessionPromptSpoilt(t *testing.T) {
 }
 
 func TestSessionReplaced(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	screen := watch(t, s)
 	screen.typed("")
 	screen.expect("$ ")
@@ -234,7 +234,7 @@ func TestSessionReplaced(t *testing.T) {
 
 // 85: programs that a command starts have no way to the side channel.
 func TestSessionForgery(t *testing.T) {
-	s := session1(t, probed(Config{}))
+	s := opened(t, probed(Config{}))
 	require.Equal(t, "0\n1\n2\n3\n", says(t, s, "ls /proc/self/fd"))
 	require.Equal(t, "0\n1\n2\n3\n", says(t, s, "bash -c 'ls /proc/self/fd'"))
 	// The shell's own copy is a socket, which cannot be opened again, nor fetched.
@@ -258,7 +258,7 @@ func TestSessionForgery(t *testing.T) {
 
 // Nothing stands still because nobody reads the terminal.
 func TestSessionUnwatched(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	require.Equal(t, "done\n", says(t, s, "yes 0123456789 | head -c 3000000 >/dev/tty; echo done"))
 	buf := make([]byte, 1<<20)
 	n, err := s.Read(buf)
@@ -272,7 +272,7 @@ func TestSessionUnwatched(t *testing.T) {
 
 // And nothing is lost when somebody does, however slowly.
 func TestSessionSlowReader(t *testing.T) {
-	s := session1(t, Config{})
+	s := opened(t, Config{})
 	done := make(chan int, 1)
 	go func() {
 		total, buf := 0, make([]byte, 7777)
@@ -337,7 +337,7 @@ func TestSessionChannelAbused(t *testing.T) {
 		"printf '%s 99999999999999999999 r /\\0%s 1 z /\\0%s\\0\\0' $__lm_nonce x y >&252; :": false,
 	} {
 		t.Run(strings.ReplaceAll(command, "/", "|"), func(t *testing.T) {
-			s := session1(t, Config{Limits: Limits{Wall: 2 * time.Second}})
+			s := opened(t, Config{Limits: Limits{Wall: 2 * time.Second}})
 			_, err := s.Exec(background(t), command)
 			var exited *ErrShellExited
 			require.Equal(t, ends, errors.As(err, &exited), "%v", err)
@@ -353,7 +353,7 @@ func TestSessionChannelAbused(t *testing.T) {
 
 // A shell that has been stopped takes no command, and that is no reason to wait for ever.
 func TestSessionStopped(t *testing.T) {
-	s := session1(t, Config{Limits: Limits{Wall: 200 * time.Millisecond}})
+	s := opened(t, Config{Limits: Limits{Wall: 200 * time.Millisecond}})
 	do(t, s, "(sleep 0.05; kill -STOP $$) &")
 	time.Sleep(100 * time.Millisecond)
 	begin := time.Now()
