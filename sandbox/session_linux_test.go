@@ -448,14 +448,30 @@ func TestSessionCommands(t *testing.T) {
 	}
 	require.Equal(t, "1\n2\n", says(t, s, "\n\necho 1\n# no\necho \\\n2\n\n"))
 	require.Equal(t, strings.Repeat("x", 1<<20), says(t, s, "head -c 1048576 /dev/zero | tr '\\0' x"))
-	for command, reason := range map[string]string{
-		"": "empty", " \n": "empty", "a\x00b": "contains a NUL byte", strings.Repeat("x", 1<<20): "1048576 bytes, ",
+	for _, tc := range []struct{ command, reason string }{
+		{"", "empty"}, {" \n", "empty"}, {"a\x00b", "contains a NUL byte"}, {strings.Repeat("x", 1<<20), "1048576 bytes, "},
 	} {
-		_, err := s.Exec(t.Context(), command)
+		_, err := s.Exec(t.Context(), tc.command)
 		var config *ErrConfig
 		require.ErrorAs(t, err, &config)
-		require.Contains(t, config.Reason, reason)
+		require.Contains(t, config.Reason, tc.reason)
 	}
+}
+
+func FuzzSessionReport(f *testing.F) {
+	for _, text := range []string{"", "nonce 0 r /dir", " 130 p /a b\nc", " 1 x /", "a b c d", "n -9223372036854775809 r /"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		r, ok := parseReport(text)
+		if !ok {
+			return
+		}
+		letter := map[shellState]string{shellReady: "r", shellPrompt: "p"}[r.state]
+		again, ok := parseReport(fmt.Sprintf("%s %d %s %s", r.nonce, r.status, letter, r.dir))
+		require.True(t, ok)
+		require.Equal(t, r, again)
+	})
 }
 
 // Interrupts that come at any moment cost a command its life at most: none is lost,
