@@ -236,6 +236,11 @@ func (s *session) interrupt(done <-chan struct{}) {
 		case <-s.ended:
 			return
 		case <-again.C:
+			select {
+			case <-s.shell.lost: // by exec another program is in the shell's place: nothing is to be spared
+				s.process.kill()
+			default:
+			}
 			// The shell goes on with its list unless it is interrupted too.
 			_ = s.process.signalTo(int(syscall.SIGINT), proto.TargetPayload)
 			_ = s.process.signalTo(int(syscall.SIGKILL), proto.TargetCommand)

@@ -257,6 +257,16 @@ func TestSessionContext(t *testing.T) { // 87, 105
 		require.Equal(t, "alive\n", says(t, s, "echo alive"))
 		require.NoError(t, s.Close())
 	})
+	t.Run("another program in the shell's place", func(t *testing.T) {
+		s := opened(t, Config{})
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := s.Exec(ctx, "exec bash --norc -i")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		var exited *ErrShellExited
+		require.ErrorAs(t, err, &exited)
+		require.Equal(t, "SIGKILL", exited.Signal)
+	})
 	t.Run("a deaf shell", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
