@@ -1,7 +1,7 @@
 // Package agent lets a language model do a task by calling tools, one of which is
 // bash in a sandbox.
 //
-//	for event, err := range agent.Run(ctx, agent.Config{Engine: e}, "How many lines has notes.txt?") {
+//	for event, err := range agent.Run(ctx, agent.Config{Engine: e}, "Print the last line of log.txt.") {
 //		if err != nil {
 //			return err
 //		}

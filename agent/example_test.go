@@ -30,7 +30,7 @@ func ExampleRun() {
 			return !strings.Contains(string(c.Arguments), "rm "), nil
 		},
 	}
-	for event, err := range agent.Run(ctx, config, "How many lines has main.go?") {
+	for event, err := range agent.Run(ctx, config, "Print the last line of log.txt.") {
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -51,7 +51,7 @@ shows what the model would do.
 --eval does 20 tasks instead, checks each by the files it left, its answer and an
 exit code, and prints how many were done; with --json there is an object of the type
 task for each, and one of the type rate. The default model is a very small one.`,
-		Example: `  lm-sandbox agent --workspace . -p 'Print the last line of go.mod.'
+		Example: `  lm-sandbox agent --workspace logs -p 'Print the last line of log.txt.'
   lm-sandbox agent --approve ask -m hf:Qwen/Qwen2.5-7B-Instruct-GGUF:Q4_K_M 'Which process uses most memory?'
   lm-sandbox agent --eval`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), std, args) },
