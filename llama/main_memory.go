@@ -22,20 +22,22 @@ var readMemory = func(d native.Device) (free, total uint64) {
 	return d.MemoryFree, d.MemoryTotal
 }
 
-// readMainMemory reads below a root directory what is left of main memory: the least of /proc/meminfo and of the limits of the process's cgroups,
-// version 1 or 2, and those above them. Page cache that can be dropped is free; swap is not, since a model in swap is useless.
+// readMainMemory reads below a root directory what is left of main memory: the least of /proc/meminfo and of the limits of the
+// process's cgroups, version 1 or 2, and those above them. Page cache that can be dropped is free; swap is not, since a model
+// in swap is useless.
 func readMainMemory(root fs.FS) (free, total uint64) {
 	meminfo := fields(root, "proc/meminfo")
 	free, total = meminfo["MemAvailable:"]<<10, meminfo["MemTotal:"]<<10
 	if total == 0 || free == 0 {
 		return 0, 0
 	}
+	machine := total
 	for _, c := range memoryCgroups(root) {
 		limit, ok := number(root, path.Join(c.dir, c.limit))
 		if high, has := number(root, path.Join(c.dir, c.soft)); has {
 			limit, ok = min(limit, high), true
 		}
-		if !ok || limit >= total {
+		if !ok || limit >= machine { // one above may be higher and have less left: others are in it
 			continue
 		}
 		used, _ := number(root, path.Join(c.dir, c.usage))

@@ -41,6 +41,11 @@ func TestReadMainMemory(t *testing.T) {
 			"sys/fs/cgroup/a/b/memory.max": "1073741824\n", "sys/fs/cgroup/a/b/memory.current": "1048576\n",
 			"sys/fs/cgroup/a/memory.max": "536870912\n", "sys/fs/cgroup/a/memory.current": "1048576\n",
 		}, 511 * mib, 512 * mib},
+		"v2, the parent's is higher, and others have used it": {map[string]string{
+			"proc/meminfo": meminfo, "proc/self/cgroup": v2,
+			"sys/fs/cgroup/a/b/memory.max": "1073741824\n", "sys/fs/cgroup/a/b/memory.current": "0\n",
+			"sys/fs/cgroup/a/memory.max": "2147483648\n", "sys/fs/cgroup/a/memory.current": "1879048192\n",
+		}, 256 * mib, 1024 * mib},
 		"v2, memory.high": {map[string]string{
 			"proc/meminfo": meminfo, "proc/self/cgroup": v2,
 			"sys/fs/cgroup/a/b/memory.max": "max\n", "sys/fs/cgroup/a/b/memory.high": "1073741824\n", "sys/fs/cgroup/a/b/memory.current": "0\n",
