@@ -15,7 +15,7 @@ var (
 )
 
 // Explain tells what is wrong and what to do about it, for programs that show them apart; the text of an error of this
-// package has both. The remedy is empty where none is known.
+// package has both. The remedy is empty where none is known, and both are for nil.
 func Explain(err error) (problem, remedy string) {
 	var e interface {
 		error
@@ -23,6 +23,9 @@ func Explain(err error) (problem, remedy string) {
 	}
 	if errors.As(err, &e) {
 		return e.explain()
+	}
+	if err == nil {
+		return "", ""
 	}
 	return strings.TrimPrefix(err.Error(), "gpu: "), ""
 }

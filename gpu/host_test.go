@@ -3,6 +3,7 @@ package gpu
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -183,6 +184,20 @@ func FuzzVisible(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestExplain(t *testing.T) {
+	for _, tt := range []struct {
+		err             error
+		problem, remedy string
+	}{
+		{nil, "", ""},
+		{ErrClosed, "use after Close", ""},
+		{fmt.Errorf("asking: %w", &ErrNoDriver{Problem: "none", Remedy: "install it"}), "none", "install it"},
+	} {
+		problem, remedy := Explain(tt.err)
+		assert.Equal(t, []string{tt.problem, tt.remedy}, []string{problem, remedy})
+	}
 }
 
 func TestVersion(t *testing.T) {

@@ -116,7 +116,14 @@ func writeGPUs(out io.Writer, l gpuListing) error {
 			fmt.Fprintf(w, "  %s\t%s\t\t%s of %s free\t\n", p.UUID, p.Name, gpu.GiB(p.Memory.Free), gpu.GiB(p.Memory.Total))
 		}
 		for _, p := range d.Processes {
-			fmt.Fprintf(w, "  process %d\t%s\t\t%s\t\n", p.PID, path.Base(p.Name), gpu.GiB(p.Memory))
+			name, memory := "unknown", "memory unknown"
+			if p.Name != "" {
+				name = path.Base(p.Name)
+			}
+			if p.Memory > 0 {
+				memory = gpu.GiB(p.Memory)
+			}
+			fmt.Fprintf(w, "  process %d\t%s\t\t%s\t\n", p.PID, name, memory)
 		}
 	}
 	if err := w.Flush(); err != nil {

@@ -59,6 +59,9 @@ func (p *gpuPreflight) CheckModel(_ context.Context, need llama.MemoryNeed) erro
 }
 
 func (p *gpuPreflight) note(err error) {
-	problem, remedy := explainGPU(err)
-	fmt.Fprintf(p.notes, "lm-sandbox: no GPU is used: %s: %s\n", problem, remedy)
+	text, remedy := explainGPU(err)
+	if remedy != "" {
+		text += ": " + remedy
+	}
+	fmt.Fprintf(p.notes, "lm-sandbox: no GPU is used: %s\n", text)
 }

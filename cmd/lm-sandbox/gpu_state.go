@@ -155,9 +155,13 @@ func (p gpuProbe) check(r gpu.Requirements) (gpu.Report, error) {
 // noCUDA says how to build for the first GPU that could be used.
 func noCUDA(r gpu.Report) error {
 	d := r.Devices[r.Usable[0]]
-	how := "make build CUDA=wheels"
-	if r.Driver.CUDA.Major < 13 { // pip brings no older nvcc
-		how = fmt.Sprintf("install the CUDA toolkit %s, then make build CUDA=1", r.Driver.CUDA)
+	how := "make build CUDA=wheels" // CUDA 13: pip brings no older nvcc
+	if oldest := (gpu.Version{Major: 7, Minor: 5}); r.Driver.CUDA.Major < 13 || d.ComputeCapability.Compare(oldest) < 0 {
+		toolkit := r.Driver.CUDA
+		if toolkit.Major >= 13 {
+			toolkit = gpu.Version{Major: 12, Minor: 9} // the last for older GPUs
+		}
+		how = fmt.Sprintf("install the CUDA toolkit %s, then make build CUDA=1", toolkit)
 	}
 	return &gpuProblem{
 		fmt.Sprintf("llama.cpp in this program is built without CUDA, so that %s is not used", d.Name),

@@ -174,6 +174,26 @@ func TestGPUHere(t *testing.T) {
 	}
 }
 
+func TestNoCUDA(t *testing.T) {
+	v := func(major, minor int) gpu.Version { return gpu.Version{Major: major, Minor: minor} }
+	for _, tt := range []struct {
+		driver, capability gpu.Version
+		want               string
+	}{
+		{v(13, 0), v(9, 0), "(make build CUDA=wheels CUDA_ARCHS=90)"},
+		{v(13, 0), v(7, 5), "(make build CUDA=wheels CUDA_ARCHS=75)"},
+		{v(13, 0), v(7, 0), "(install the CUDA toolkit 12.9, then make build CUDA=1 CUDA_ARCHS=70)"}, // CUDA 13 does not compile for it
+		{v(12, 4), v(9, 0), "(install the CUDA toolkit 12.4, then make build CUDA=1 CUDA_ARCHS=90)"},
+	} {
+		d := gputest.H200()
+		d.ComputeCapability = tt.capability
+		err := noCUDA(gpu.Report{Driver: gpu.Driver{CUDA: tt.driver}, Devices: []gpu.Device{d}, Usable: []int{0}})
+		if !strings.HasSuffix(err.Error(), tt.want) {
+			t.Errorf("CUDA %s, compute capability %s: %v, want %s", tt.driver, tt.capability, err, tt.want)
+		}
+	}
+}
+
 func TestReadFeatures(t *testing.T) {
 	v := func(major, minor int) gpu.Version { return gpu.Version{Major: major, Minor: minor} }
 	tests := []struct {
@@ -240,6 +260,7 @@ func TestGPUPreflight(t *testing.T) {
 		{"a GPU takes part", llama.AllLayers, gpuNeed, reason, 0, ""},
 		{"no layer fits", llama.Auto, fullNeed, nil, 0, "lm-sandbox: no GPU is used: others hold its memory: end them\n"},
 		{"no layer fits, all wanted", llama.AllLayers, fullNeed, nil, 0, ""},
+		{"nobody knows a remedy", llama.Auto, cpuNeed, errors.New("it is odd"), 0, "lm-sandbox: no GPU is used: it is odd\n"},
 		{"none does, automatically", llama.Auto, cpuNeed, reason, 0, "lm-sandbox: no GPU is used: it is old: buy another\n"},
 		{"none does, all wanted", llama.AllLayers, cpuNeed, reason, exitGPU, ""},
 		{"none does, some wanted", 7, cpuNeed, reason, exitGPU, ""},
@@ -315,7 +336,7 @@ func TestCheckGPU(t *testing.T) {
 
 func TestWriteGPUs(t *testing.T) {
 	d := gputest.H200()
-	d.Processes = []gpu.Process{{PID: 12, Name: "/usr/bin/python3", Memory: 3 << 30}}
+	d.Processes = []gpu.Process{{PID: 12, Name: "/usr/bin/python3", Memory: 3 << 30}, {PID: 13}}
 	parted := gputest.H200()
 	parted.Index, parted.MIG = 1, gpu.MIG{Enabled: true, Instances: []gpu.MIGInstance{{UUID: "MIG-1", Name: "1g.18gb", Memory: gpu.Memory{Total: 16 << 30, Free: 15 << 30}}}}
 	s := gpuState{
@@ -337,6 +358,7 @@ func TestWriteGPUs(t *testing.T) {
 llama.cpp computes on CUDA0 NVIDIA H200, 3 of 4 MiB free
 GPU 0         NVIDIA H200  compute capability 9.0   139.9 GiB of 140.4 GiB free  usable
   process 12  python3                               3.0 GiB
+  process 13  unknown                               memory unknown
 GPU 1         NVIDIA H200  compute capability 9.0   139.9 GiB of 140.4 GiB free  usable
   MIG-1       1g.18gb                               15.0 GiB of 16.0 GiB free
 GPU 2         GB10         compute capability 12.1  memory unknown               usable
