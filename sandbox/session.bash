@@ -10,7 +10,7 @@ export -n PROMPT_COMMAND
 unset -v HISTFILE MAILCHECK
 __lm_nonce= __lm_last= __lm_left= __lm_prompt=
 __lm_report() {
-	\builtin printf '%s %d %s %.4096s\0' "$__lm_nonce" "$__lm_status" "$1" "${DIRSTACK[0]-$PWD}" >&252
+	\builtin printf '%s %d %s %.4096s\0' "$__lm_nonce" "$__lm_status" "$1" "${DIRSTACK[0]-${PWD-}}" >&252
 	__lm_nonce=
 }
 __lm_next() {

@@ -84,6 +84,7 @@ func TestSessionSurvives(t *testing.T) {
 		{"exec >/tmp/log 2>&1", 0},
 		{"exec 3>/tmp/3 9>/tmp/9 10>/tmp/10", 0},
 		{"set -u; echo $nope", 1},
+		{"unset PWD DIRSTACK; set -u", 0},
 		{"set -o noglob -o noclobber -o posix", 0},
 		{"set -xv", 0},
 		{"trap 'echo dbg' DEBUG", 0},
@@ -182,6 +183,15 @@ func TestSessionBackground(t *testing.T) {
 	require.Contains(t, says(t, s, "jobs -r"), "sleep "+mark)
 	require.NoError(t, s.Close())
 	require.Empty(t, holders(t, mark), "Close returns when the last process is gone")
+}
+
+// The pipes of a command are there as long as what it has put into the background.
+func TestSessionManyInBackground(t *testing.T) {
+	s := opened(t, Config{})
+	for range 40 {
+		do(t, s, "sleep 300 &")
+	}
+	require.Equal(t, "40\n", says(t, s, "jobs -r | wc -l"))
 }
 
 func TestSessionServer(t *testing.T) {

@@ -63,16 +63,16 @@ func (t *tap) drain() {
 			return
 		}
 	}
-	_ = t.read.SetReadDeadline(time.Time{})
 	for left := t.waiting(); wanted && left > 0; {
-		n, err := t.read.Read(buf[:min(left, len(buf))])
-		if err != nil {
-			break
+		n := t.readNow(buf[:min(left, len(buf))])
+		if n <= 0 {
+			break // a process of the sandbox can open the pipe too, and has read it
 		}
 		wanted = t.capture.take(buf[:n])
 		left -= n
 	}
 	close(t.capture.done)
+	_ = t.read.SetReadDeadline(time.Time{})
 	_, _ = io.Copy(io.Discard, t.read)
 }
 
@@ -81,6 +81,15 @@ func (t *tap) waiting() (n int) {
 	raw, err := t.read.SyscallConn()
 	if err == nil {
 		_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	return n
+}
+
+// readNow reads what is in the pipe and does not wait.
+func (t *tap) readNow(b []byte) (n int) {
+	raw, err := t.read.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { n, _ = unix.Read(int(fd), b) })
 	}
 	return n
 }

@@ -17,10 +17,11 @@ static int master = -1, slave = -1;
 static int side[2] = {-1, -1};
 
 // The pipes have a tiny filesystem of their own: a full disk must not keep the
-// command from running that would clear it. The payload sees it read-only.
+// command from running that would clear it. The payload sees it read-only. A pipe
+// counts until its last process in the background has closed it: no limit of inodes.
 void session_prepare(int root)
 {
-	static const char *const options[][2] = {{"size", "4096"}, {"nr_inodes", "64"}, {"mode", "0300"}, {NULL, NULL}};
+	static const char *const options[][2] = {{"size", "4096"}, {"nr_inodes", "0"}, {"mode", "0300"}, {NULL, NULL}};
 	int tree = mount_filesystem("tmpfs", options, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	if (tree < 0 || mkdirat(root, SESSION_DIR, 0755) < 0 || sys_move_mount(tree, root, SESSION_DIR) < 0)
 		fail(STAGE_TERMINAL, errno, SESSION_DIR);
