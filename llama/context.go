@@ -7,8 +7,9 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 )
 
-// Context is the state of an inference: KV cache, threads, compute buffers (llama_context). One goroutine at a time may use
-// it, calls of several are put in line; Abort and ResetAbort may be called by any. It must be closed before its model.
+// Context is the state of an inference: KV cache, threads, compute buffers (llama_context). It has a thread of its own, which
+// decodes, and a pipe from that: two file descriptors. One goroutine at a time may use it, calls of several are put in line;
+// Abort and ResetAbort may be called by any. It must be closed before its model.
 type Context struct {
 	model  *Model
 	info   native.ContextInfo
@@ -30,6 +31,7 @@ type Context struct {
 //
 //   - [ErrInvalidParam] for values that cannot be, [ErrClosed] when the model is closed
 //   - [*ErrInsufficientMemory] when the KV cache or the compute buffers do not fit
+//   - the system's error when the process has no file descriptor left
 //
 // C: llama_init_from_model
 func NewContext(m *Model, p ContextParams) (*Context, error) {
@@ -168,7 +170,8 @@ type SampleRow struct {
 }
 
 // DecodeSample decodes a batch and then, for each row, samples with the row's sampler and accepts the token into it, all of
-// it on the context's own thread: the calling goroutine is parked meanwhile and holds no OS thread. Rows fail one by one; the error is about the decode, and then no row was sampled.
+// it on the context's own thread: the calling goroutine is parked meanwhile and holds no OS thread. Rows fail one by one; the
+// error is about the decode, and then no row was sampled.
 //
 // # Errors
 //

@@ -5,6 +5,9 @@ import "github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 // ReadMainMemory is readMainMemory, for tests.
 var ReadMainMemory = readMainMemory
 
+// FitMargin is DeviceMemory.fitMargin, for tests.
+var FitMargin = DeviceMemory.fitMargin
+
 // LimitMemory makes the package believe in so much memory of a device until restore is called.
 func LimitMemory(device string, free, total uint64) (restore func()) {
 	before := readMemory

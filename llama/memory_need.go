@@ -103,6 +103,12 @@ func (n MemoryNeed) roomy() bool {
 // margin is what automatic planning leaves free: llama.cpp's 1 GiB, less on a small device.
 func (d DeviceMemory) margin() uint64 { return min(1<<30, d.MemoryTotal/8) }
 
+// fitMargin is what common_fit_params has to leave free of a device of which it takes free bytes for free: more than the
+// margin where that is too much. It may be too little, where another process has taken memory since.
+func (d DeviceMemory) fitMargin(free uint64) uint64 {
+	return d.margin() + max(free, d.MemoryFree) - d.MemoryFree
+}
+
 func (n MemoryNeed) clone() MemoryNeed {
 	n.Devices = slices.Clone(n.Devices)
 	return n

@@ -155,7 +155,7 @@ func (pl *plan) fit(need MemoryNeed, info native.PlanInfo, np native.ContextPara
 	planned := need.planned()
 	margins := make([]uint64, len(planned))
 	for i, d := range planned {
-		margins[i] = d.margin() + ggmlFree(d.Name) - d.MemoryFree
+		margins[i] = d.fitMargin(ggmlFree(d.Name))
 		if d.Type == "cpu" {
 			margins[i] += pl.repacked
 		}

@@ -337,6 +337,15 @@ func TestLayersWithoutGPU(t *testing.T) {
 	require.ErrorIs(t, err, llama.ErrInvalidParam)
 }
 
+// The fit starts from what ggml takes for free, which may be more than there is, or less than when the plan began.
+func TestFitMargin(t *testing.T) {
+	const gib = 1 << 30
+	d := llama.DeviceMemory{Device: llama.Device{Name: "CUDA0", Type: "gpu", MemoryFree: 10 * gib, MemoryTotal: 16 * gib}}
+	for free, want := range map[uint64]uint64{10 * gib: gib, 16 * gib: 7 * gib, 2 * gib: gib, 0: gib} {
+		require.Equal(t, want, llama.FitMargin(d, free), "%d bytes", free)
+	}
+}
+
 func TestMemoryNeedCheck(t *testing.T) {
 	device := func(name string, free, total uint64) llama.DeviceMemory {
 		kind := "gpu"

@@ -22,7 +22,7 @@ type engineFlags struct {
 
 func (f *engineFlags) register(fs *pflag.FlagSet) {
 	fs.StringVarP(&f.model, "model", "m", os.Getenv("LM_SANDBOX_MODEL"), "`model`: "+modelRefHelp+" (default $LM_SANDBOX_MODEL, else default)")
-	fs.IntVarP(&f.params.NCtx, "ctx-size", "c", 0, "`tokens` that fit into the context; 0: as the model was trained")
+	fs.IntVarP(&f.params.NCtx, "ctx-size", "c", 0, "`tokens` that fit into the context; 0: as the model was trained, or as many as memory takes")
 	fs.IntVarP(&f.params.NThreads, "threads", "t", 0, "`number` of CPU threads; 0: one for each physical core")
 	fs.IntVarP(&f.params.NBatch, "batch-size", "b", 0, "most `tokens` in one step; 0: 512")
 	fs.IntVar(&f.params.NUBatch, "ubatch-size", 0, "most `tokens` computed at once; 0: 512")
