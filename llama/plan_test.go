@@ -119,7 +119,7 @@ func init() {
 		if _, err := llama.SystemInfo(); err != nil {
 			return err
 		}
-		before := status("RssAnon")
+		before, peak := status("RssAnon"), status("VmHWM") // the latter with the program's own pages: many, with CUDA
 		need, err := llama.EstimateMemory(ctx, path, p)
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ func init() {
 		m, err := llama.LoadModel(ctx, path, p)
 		var im *llama.ErrInsufficientMemory
 		if errors.As(err, &im) {
-			fmt.Println("refused", im.Need, im.Free, status("VmHWM")-before, 0, 0)
+			fmt.Println("refused", im.Need, im.Free, status("VmHWM")-peak, 0, 0)
 			return nil
 		}
 		if err != nil {
