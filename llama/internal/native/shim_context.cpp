@@ -1,5 +1,4 @@
 #include "shim_context.h"
-#include "shim_sampler.h"
 
 #include <memory>
 

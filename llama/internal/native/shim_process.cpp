@@ -21,10 +21,10 @@ static const char * const volatile key = &LM_CAT(lm_native_, LM_NATIVE_KEY); // 
 extern "C" void lmGoLog(int32_t level, char * text);
 
 // The structs that cross by value between this file and the library must have the layout this shim was written for.
-static_assert(sizeof(llama_batch) == 56, "llama_batch changed: review shim_context.cpp");
+static_assert(sizeof(llama_batch) == 56, "llama_batch changed: review shim_decode.cpp");
 static_assert(sizeof(llama_token_data) == 12, "llama_token_data changed: review shim_sampler.cpp");
-static_assert(sizeof(llama_model_params) == 80, "llama_model_params changed: review shim_model.cpp");
-static_assert(sizeof(llama_context_params) == 160, "llama_context_params changed: review shim_context.cpp");
+static_assert(sizeof(llama_model_params) == 80, "llama_model_params changed: review shim_model.cpp and shim_fit.cpp");
+static_assert(sizeof(llama_context_params) == 160, "llama_context_params changed: review shim_fit.cpp and shim_context.cpp");
 
 namespace {
 
