@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"strings"
@@ -237,14 +238,20 @@ func TestSessionForgery(t *testing.T) {
 	s := opened(t, probed(Config{}))
 	require.Equal(t, "0\n1\n2\n3\n", says(t, s, "ls /proc/self/fd"))
 	require.Equal(t, "0\n1\n2\n3\n", says(t, s, "bash -c 'ls /proc/self/fd'"))
-	// The shell's own copy is a socket, which cannot be opened again, nor fetched.
-	r := do(t, s, `bash -c 'for f in /proc/$PPID/fd/*; do [ -S $f ] && echo ${f##*/} && echo "$(head -c 99 /proc/$PPID/environ | wc -c) 0 r /forged" > $f; done'`)
-	require.Equal(t, "252\n", string(r.Stdout))
-	require.Contains(t, string(r.Stderr), "No such device or address")
+	// The shell and its subshells are private: neither files nor memory are to be had, whatever Yama says.
+	for _, command := range []string{"%s", "(%s; true)", "trap '%s; true' USR1; kill -USR1 $$"} {
+		for _, way := range []string{"exec <>/proc/$PPID/mem", "exec >/proc/$PPID/fd/252", "cd /proc/$PPID/cwd", "exec </proc/$PPID/environ"} {
+			r := do(t, s, fmt.Sprintf(command, `bash -c "`+strings.ReplaceAll(way, "$", `\$`)+` && echo open"`))
+			require.Empty(t, string(r.Stdout), way)
+			require.Contains(t, string(r.Stderr), "Permission denied", way)
+		}
+	}
+	require.Equal(t, "1\n", says(t, s, "cat /dev/fd/3 3< <(echo 1 >/dev/stdout)"), "its own files are its own")
+	require.Contains(t, string(do(t, s, "exec 5</proc/self/exe; chmod 755 /proc/$$/exe").Stderr), "Permission denied")
 	require.Equal(t, "EPERM", says(t, s, "/opt/probe pidfd_getfd $$ | tr -d '\\n'"))
 	// A marker, or a report, in the output is output.
 	forged := "__END__ 0\\0 00000000000000000000000000000000 0 r /forged\\0"
-	r = do(t, s, "printf '"+forged+"'; printf '"+forged+"' >/dev/tty; false")
+	r := do(t, s, "printf '"+forged+"'; printf '"+forged+"' >/dev/tty; false")
 	require.Equal(t, 1, r.ExitCode)
 	require.Equal(t, "/workspace", r.Dir)
 	// One that does not know the nonce reports nothing, even from the shell's own text.

@@ -150,8 +150,9 @@ _Noreturn void payload_run(const struct request *r, volatile int *failed);
 
 // session.c: the terminal of a session and the pipes of its commands.
 void session_prepare(int root);
-void session_open(void);
+void session_open(const char *shell);
 bool session_attach(void);
+void session_execute(const struct request *r);
 void session_started(void);
 void session_streams(const char name[static STREAM_NAME]);
 void session_signal(pid_t shell, int signo, uint32_t target);

@@ -168,7 +168,7 @@ void init_run(struct request *r, struct identity id, int launcher)
 		session_prepare(root);
 	root_enter(root);
 	if (session)
-		session_open();
+		session_open(r->path);
 	watch_open();
 
 	sigset_t chld;

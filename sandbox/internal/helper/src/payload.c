@@ -109,6 +109,9 @@ void payload_run(const struct request *r, volatile int *failed)
 	struct sock_fprog filter = {(unsigned short)r->filter_len, (struct sock_filter *)r->filter};
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0)
 		give_up(failed, STAGE_SECCOMP, "seccomp");
-	execute(r);
+	if (session)
+		session_execute(r);
+	else
+		execute(r);
 	give_up(failed, STAGE_EXEC, r->path);
 }
