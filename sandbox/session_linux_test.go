@@ -230,6 +230,20 @@ func TestSessionContext(t *testing.T) { // 87, 105
 		require.Equal(t, "SIGKILL", r.Signal)
 		require.Equal(t, "alive\n", says(t, s, "echo alive"))
 	})
+	t.Run("without job control", func(t *testing.T) { // the command is in the shell's own group
+		do(t, s, "set +m; sleep 300 & old=$!; sleep 0.1")
+		cancelled("(trap '' INT; sleep 300; sleep 300)", 2*time.Second)
+		require.Equal(t, "alive\n", says(t, s, "echo alive; kill $old; set -m"))
+	})
+	t.Run("while a pipeline starts", func(t *testing.T) {
+		for d := time.Duration(0); d < 5*time.Millisecond; d += 100 * time.Microsecond {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			_, err := s.Exec(ctx, "sleep 300 | sleep 300")
+			cancel()
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Equal(t, "alive\n", says(t, s, "echo alive"))
+		}
+	})
 	t.Run("before", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -161,6 +161,8 @@ void session_signal(pid_t shell, int signo, uint32_t target);
 enum limit_hit { HIT_MEMORY = 1, HIT_TASKS = 2, HIT_FILES = 4, HIT_DISK = 8 };
 void watch_open(void);
 int64_t now_ms(void);
+uint64_t watch_clock(void);
+void watch_signal(pid_t parent, uint64_t since, int signo);
 uint32_t watch_sample(const struct request *r);
 
 #endif

@@ -18,6 +18,7 @@
 static int streams = -1; // directory of named pipes, writable by pid 1 only
 static int hidden = -1; // a filesystem outside the tree, with the shell in it
 static int master = -1, slave = -1;
+static uint64_t since; // when the last command began
 static int side[2] = {-1, -1};
 
 // The pipes have a tiny filesystem of their own: a full disk must not keep the
@@ -103,6 +104,7 @@ void session_streams(const char name[static STREAM_NAME])
 {
 	static char path[2][STREAM_NAME + 3];
 	int fds[4] = {-1, -1, -1, -1}, err = 0;
+	since = watch_clock();
 	for (int i = 0; i < 2; i++) {
 		if (path[i][0])
 			unlinkat(streams, path[i], 0);
@@ -119,9 +121,13 @@ void session_streams(const char name[static STREAM_NAME])
 		close(fds[i]);
 }
 
+// The shell can have the terminal and wait for a command all the same: without job
+// control, and when SIGINT comes while it starts a pipeline.
 void session_signal(pid_t shell, int signo, uint32_t target)
 {
 	pid_t group = tcgetpgrp(master);
 	if (group > 0 && (group != shell || target == SIGNAL_FOREGROUND))
 		kill(-group, signo);
+	else if (group == shell)
+		watch_signal(shell, since, signo);
 }

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,6 +113,36 @@ int64_t now_ms(void)
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+// The time since boot as the kernel tells it of the start of a process.
+uint64_t watch_clock(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	uint64_t hz = (uint64_t)sysconf(_SC_CLK_TCK);
+	return (uint64_t)t.tv_sec * hz + (uint64_t)t.tv_nsec * hz / 1000000000;
+}
+
+// Signals the children of a process that have been started since then, each with its
+// group where it has one of its own.
+void watch_signal(pid_t parent, uint64_t since, int signo)
+{
+	char buf[1024];
+	rewinddir(proc);
+	for (const char *pid; (pid = next_process());) {
+		enum { PPID = 4, GROUP = 5, STARTED = 22 }; // proc_pid_stat(5)
+		uint64_t field[STARTED + 1] = {0};
+		char *at = read_proc(pid, "stat", buf, sizeof buf) ? strrchr(buf, ')') : NULL;
+		if (!at || strlen(at) < 5)
+			continue;
+		at += 3; // the name's end and the state
+		for (int i = PPID; i <= STARTED; i++)
+			field[i] = strtoull(at, &at, 10);
+		pid_t group = (pid_t)field[GROUP];
+		if (field[PPID] == (uint64_t)parent && field[STARTED] >= since && group > 1)
+			kill(group == parent ? atoi(pid) : -group, signo);
+	}
 }
 
 // Exact, but it walks page tables: it is asked only when the bound is over the
