@@ -222,7 +222,15 @@ func (h *shell) nudge(n int) {
 	}
 	if n%politeNudges == 0 {
 		const killLine = "\x15\x0b" // in readline, whatever is left and right of the cursor
-		_, _ = h.master.WriteString(killLine + ` eval "$__lm_driver"` + "\r")
+		h.typeNow(killLine + ` eval "$__lm_driver"` + "\r")
+	}
+}
+
+// typeNow does not wait: what reads the terminal may not be the shell's prompt, and
+// somebody may wait in a Write already.
+func (h *shell) typeNow(text string) {
+	if raw, err := h.master.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _, _ = unix.Write(int(fd), []byte(text)) })
 	}
 }
 

@@ -218,6 +218,30 @@ func TestSessionPromptSpoilt(t *testing.T) {
 	}
 }
 
+// What has been typed may not be a prompt's to read, nor end: an Exec waits as long as its ctx.
+func TestSessionTerminalFull(t *testing.T) {
+	s := opened(t, Config{})
+	screen := watch(t, s)
+	screen.typed("")
+	screen.expect("$ ")
+	screen.typed("trap '' INT; stty raw -echo; echo lo''op; while :; do :; done\r")
+	screen.expect("\nloop\n")
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.Write(make([]byte, 1<<20)) // more than the terminal takes
+		ended <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	begin := time.Now()
+	_, err := s.Exec(ctx, "true")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Less(t, time.Since(begin), 5*time.Second)
+	require.NoError(t, s.Close())
+	require.Error(t, <-ended)
+}
+
 func TestSessionReplaced(t *testing.T) {
 	s := opened(t, Config{})
 	screen := watch(t, s)
