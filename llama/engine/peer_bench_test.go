@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	pairsWanted   = 21  // pairs that count
-	pairsAtMost   = 63  // bound of the loop on a busy machine
-	runsPerPair   = 3   // of each side
+	pairsWanted   = 61  // pairs that count
+	pairsAtMost   = 183 // bound of the loop on a busy machine
+	runsPerPair   = 1   // of each side: the shorter a pair, the less the machine changes within it
 	tokensPerRun  = 128 // llama-bench's tg128
 	foreignAtMost = 0.04
 )
