@@ -137,8 +137,29 @@ func (c *Context) Memory() *Memory { return &c.memory }
 // C: llama_set_abort_callback
 func (c *Context) Abort() { c.setAbort(true) }
 
-// ResetAbort allows decodes again. Any goroutine may call it.
-func (c *Context) ResetAbort() { c.setAbort(false) }
+// ResetAbort allows decodes again, and takes Hold back. Any goroutine may call it.
+func (c *Context) ResetAbort() {
+	c.setAbort(false)
+	c.setHold(false)
+}
+
+// Hold makes DecodeSteps end with the step in flight, and later ones with their first, until ResetAbort. Any goroutine may
+// call it.
+func (c *Context) Hold() { c.setHold(true) }
+
+func (c *Context) setHold(on bool) {
+	if c == nil {
+		return
+	}
+	c.abortMu.Lock()
+	defer c.abortMu.Unlock()
+	if !c.closed {
+		c.native.Hold(on)
+	}
+}
+
+// mostSteps bounds what one call keeps for each row.
+const mostSteps = 1024
 
 func (c *Context) setAbort(on bool) {
 	if c == nil {
@@ -165,7 +186,8 @@ func (c *Context) Decode(b *Batch) error { return c.DecodeSample(b, nil) }
 type SampleRow struct {
 	Index   int      // batch index of a token added with logits
 	Sampler *Sampler // samples the token and accepts it
-	Token   Token    // result
+	Token   Token    // result: the last token
+	Tokens  []Token  // result: the token of each step; its storage is used again
 	Err     error    // result: this row alone failed, for example its grammar
 }
 
@@ -178,6 +200,21 @@ type SampleRow struct {
 //   - as Decode, and [ErrNoLogits] when a row's index has none
 //   - per row: [ErrGrammarRejected], [ErrClosed], [ErrInUse] for a sampler that another goroutine uses
 func (c *Context) DecodeSample(b *Batch, rows []SampleRow) error {
+	return c.DecodeSteps(b, rows, 1)
+}
+
+// DecodeSteps is DecodeSample up to n times without coming back to Go in between, where every token of the batch has its row:
+// the sampled tokens, each at the next position of its sequence, are the next batch. It ends earlier with a token that ends
+// the generation, with a row that fails, by [Context.Hold], and where a further decode fails, which leaves no trace: the next
+// call returns its error. The memory then holds every token but the last one of each row. With other batches n means 1.
+//
+// # Errors
+//
+//   - as DecodeSample; [ErrInvalidParam] where n is below 1 or above 1024
+func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
+	if n < 1 || n > mostSteps {
+		return errorf(ErrInvalidParam, "%d steps: want 1 to %d", n, mostSteps)
+	}
 	if err := c.lock(); err != nil {
 		return err
 	}
@@ -194,14 +231,14 @@ func (c *Context) DecodeSample(b *Batch, rows []SampleRow) error {
 	c.rows = c.rows[:0]
 	for i := range rows {
 		r := &rows[i]
-		r.Token = NullToken
+		r.Token, r.Tokens = NullToken, r.Tokens[:0]
 		if r.Err = r.Sampler.hold(c); r.Err == nil {
 			c.rows = append(c.rows, native.Row{})
 			native.SetRow(&c.rows[len(c.rows)-1], r.Sampler.native, int32(r.Index))
 		}
 	}
 	c.outputs = c.outputs[:0]
-	err := c.native.Decode(b.token, b.pos, b.seq, b.logits, c.rows)
+	err := c.native.Decode(b.token, b.pos, b.seq, b.logits, c.rows, n)
 	k := 0
 	for i := range rows {
 		r := &rows[i]
@@ -209,11 +246,13 @@ func (c *Context) DecodeSample(b *Batch, rows []SampleRow) error {
 			continue
 		}
 		if err == nil {
-			t, rowErr := native.RowResult(&c.rows[k])
-			if rowErr != nil {
-				r.Err = fromNative(rowErr, ErrFatal, "sample")
-			} else {
+			tokens, rowErr := native.RowResult(&c.rows[k])
+			for _, t := range tokens {
 				r.Token = Token(t)
+				r.Tokens = append(r.Tokens, r.Token)
+			}
+			if rowErr != nil {
+				r.Token, r.Err = NullToken, fromNative(rowErr, ErrFatal, "sample")
 			}
 		}
 		k++

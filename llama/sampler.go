@@ -121,10 +121,7 @@ func (s *Sampler) Sample(c *Context, idx int) (Token, error) {
 		return NullToken, err
 	}
 	defer s.letGo()
-	var row native.Row
-	native.SetRow(&row, s.native, int32(idx))
-	c.native.Sample(&row)
-	t, err := native.RowResult(&row)
+	t, err := c.native.Sample(s.native, int32(idx))
 	if err != nil {
 		return NullToken, fromNative(err, ErrFatal, "sample")
 	}

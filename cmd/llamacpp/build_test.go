@@ -97,7 +97,8 @@ func TestInterruptEndsTheCompilers(t *testing.T) {
 			require.Error(t, cmd.Wait())
 			assert.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode(), stderr)
 			assert.Contains(t, stderr.String(), "interrupted")
-			assert.False(t, alive(compiler), "the compiler outlives an interrupted llamacpp")
+			assert.Eventually(t, func() bool { return !alive(compiler) }, patience, 10*time.Millisecond,
+				"the compiler outlives an interrupted llamacpp")
 		})
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"log/slog"
+	"slices"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
@@ -16,9 +17,9 @@ type contextDecoder struct {
 	log   *slog.Logger
 }
 
-func (d *contextDecoder) decode(feeds []feed) error {
+func (d *contextDecoder) decode(feeds []feed, steps int) error {
 	d.batch.Clear()
-	d.rows = d.rows[:0]
+	rows := d.rows[:0]
 	for _, f := range feeds {
 		last := 0
 		for i := range f.n {
@@ -30,18 +31,25 @@ func (d *contextDecoder) decode(feeds []feed) error {
 			}
 		}
 		if f.sample {
-			d.rows = append(d.rows, llama.SampleRow{Index: last, Sampler: f.seq.sampler})
+			if len(rows) == cap(rows) {
+				rows = append(rows, llama.SampleRow{})
+			} else {
+				rows = rows[:len(rows)+1] // with the storage of its tokens
+			}
+			row := &rows[len(rows)-1]
+			row.Index, row.Sampler = last, f.seq.sampler
 		}
 	}
-	if err := d.ctx.DecodeSample(d.batch, d.rows); err != nil {
+	d.rows = rows
+	if err := d.ctx.DecodeSteps(d.batch, rows, steps); err != nil {
 		return err
 	}
 	row := 0
 	for i := range feeds {
 		if feeds[i].sample {
-			feeds[i].token, feeds[i].err = d.rows[row].Token, d.rows[row].Err
+			feeds[i].tokens, feeds[i].err = rows[row].Tokens, rows[row].Err
 			if errors.Is(feeds[i].err, llama.ErrGrammarRejected) && feeds[i].seq.newUnforced != nil {
-				d.sampleEnd(&feeds[i], d.rows[row].Index)
+				d.sampleEnd(&feeds[i], rows[row].Index)
 			}
 			row++
 		}
@@ -57,13 +65,13 @@ func (d *contextDecoder) sampleEnd(f *feed, index int) {
 		return
 	}
 	defer func() { f.err = errors.Join(f.err, s.Close()) }()
-	for _, t := range f.seq.tokens[f.seq.prompt:] {
+	for _, t := range slices.Concat(f.seq.tokens[f.seq.prompt:], f.tokens) {
 		if s.Accept(t) != nil {
 			return
 		}
 	}
 	if token, err := s.Sample(d.ctx, index); err == nil && d.ctx.Model().Vocab().IsEOG(token) {
-		f.token, f.err = token, nil
+		f.tokens, f.err = append(f.tokens, token), nil
 	}
 }
 
@@ -78,3 +86,4 @@ func (d *contextDecoder) remove(id llama.SeqID) {
 func (d *contextDecoder) posMax(id llama.SeqID) llama.Pos { return d.ctx.Memory().PosMax(id) }
 func (d *contextDecoder) abort()                          { d.ctx.Abort() }
 func (d *contextDecoder) resetAbort()                     { d.ctx.ResetAbort() }
+func (d *contextDecoder) hold()                           { d.ctx.Hold() }

@@ -28,6 +28,8 @@ type fakeDecoder struct {
 	steps    int
 	aborted  chan struct{}
 	isClosed bool
+	held     bool
+	returns  int // of decode
 }
 
 func newFakeDecoder(t *testing.T, cells int) *fakeDecoder {
@@ -43,7 +45,35 @@ func nextToken(history []llama.Token) llama.Token {
 	return llama.Token((h >> 8) % 40)
 }
 
-func (d *fakeDecoder) decode(feeds []feed) error {
+// decode ends several steps as llama.Context.DecodeSteps does.
+func (d *fakeDecoder) decode(feeds []feed, steps int) error {
+	for i := range feeds {
+		feeds[i].tokens = nil
+	}
+	defer func() {
+		d.mu.Lock()
+		d.returns++
+		d.mu.Unlock()
+	}()
+	for step := range steps {
+		if err := d.step(feeds); err != nil {
+			if step > 0 {
+				return nil
+			}
+			return err
+		}
+		d.mu.Lock()
+		held := d.held
+		d.mu.Unlock()
+		if held || slices.ContainsFunc(feeds, func(f feed) bool { return slices.Contains(f.tokens, fakeEOG) }) {
+			break
+		}
+	}
+	return nil
+}
+
+// step feeds the tokens of the plan, or those of the step before.
+func (d *fakeDecoder) step(feeds []feed) error {
 	d.mu.Lock()
 	d.steps++
 	aborted, step := d.aborted, d.steps
@@ -78,16 +108,20 @@ func (d *fakeDecoder) decode(feeds []feed) error {
 	for i := range feeds {
 		f := &feeds[i]
 		m := d.memory[f.seq.id]
-		if len(m) != f.seq.past {
+		next := f.seq.tokens[f.seq.past : f.seq.past+f.n]
+		if k := len(f.tokens); k > 0 {
+			next = f.tokens[k-1:]
+		} else if len(m) != f.seq.past {
 			d.t.Errorf("sequence %d is fed from %d, memory has %d", f.seq.id, f.seq.past, len(m))
 		}
-		m = append(m, f.seq.tokens[f.seq.past:f.seq.past+f.n]...)
+		m = append(m, next...)
 		d.memory[f.seq.id] = m
 		if f.sample {
-			f.token = nextToken(m)
+			token := nextToken(m)
 			if d.noEOG {
-				f.token++
+				token++
 			}
+			f.tokens = append(f.tokens, token)
 		}
 	}
 	return nil
@@ -120,6 +154,13 @@ func (d *fakeDecoder) resetAbort() {
 	if d.isClosed {
 		d.aborted, d.isClosed = make(chan struct{}), false
 	}
+	d.held = false
+}
+
+func (d *fakeDecoder) hold() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held = true
 }
 
 func (d *fakeDecoder) used() int {

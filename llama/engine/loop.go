@@ -10,34 +10,48 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
 
-// decoder is what the loop needs of a llama.Context. Only abort may be called
-// while another call runs.
+// decoder is what the loop needs of a llama.Context. Only abort and hold may be
+// called while another call runs.
 type decoder interface {
-	decode([]feed) error // one step; sets token or err of each feed that samples
+	// decode computes a step, and further ones whose tokens are those that were
+	// sampled, up to steps in all; it sets tokens and err of each feed that samples.
+	decode(feeds []feed, steps int) error
 	remove(llama.SeqID)
 	posMax(llama.SeqID) llama.Pos
 	abort()
-	resetAbort()
+	hold()       // no further step after the one in flight
+	resetAbort() // and hold
 }
+
+// together is the time for which steps are computed without coming back to Go.
+// Coming back, handing tokens over and starting the next step wakes threads
+// beside those that compute, which costs about a fifth of a millisecond: sixty
+// times a second is often enough. What arrives meanwhile waits for one step.
+const (
+	together     = 16 * time.Millisecond
+	mostTogether = 16
+)
 
 // loop runs the steps. One goroutine is the only one that touches the decoder.
 // It also turns tokens into text and finds stop strings: that takes a
 // microsecond, where waking another goroutine beside the computing threads takes
 // fifty.
 type loop struct {
-	dec   decoder
-	isEOG func(llama.Token) bool
-	log   *slog.Logger
-	done  chan struct{} // closed when the goroutine has ended
+	dec      decoder
+	isEOG    func(llama.Token) bool
+	log      *slog.Logger
+	done     chan struct{} // closed when the goroutine has ended
+	together time.Duration
 
-	mu      sync.Mutex
-	wake    *sync.Cond // work arrived, or closing
-	sched   *scheduler
-	closing bool
-	flying  bool // a step is being computed
-	live    int  // sequences of that step that are not cancelled
-	feeds   []feed
-	counts  counters
+	mu       sync.Mutex
+	wake     *sync.Cond // work arrived, or closing
+	sched    *scheduler
+	closing  bool
+	flying   bool // a step is being computed
+	live     int  // sequences of that step that are not cancelled
+	feeds    []feed
+	counts   counters
+	stepTime time.Duration // of the last steps; one with prompts is a long one, and is not repeated
 }
 
 type counters struct {
@@ -45,7 +59,7 @@ type counters struct {
 }
 
 func newLoop(dec decoder, sched *scheduler, isEOG func(llama.Token) bool, log *slog.Logger) *loop {
-	l := &loop{dec: dec, sched: sched, isEOG: isEOG, log: log, done: make(chan struct{})}
+	l := &loop{dec: dec, sched: sched, isEOG: isEOG, log: log, done: make(chan struct{}), together: together}
 	l.wake = sync.NewCond(&l.mu)
 	return l
 }
@@ -59,6 +73,14 @@ func (l *loop) submit(seq *sequence) {
 	if l.closing {
 		l.end(seq, "", ErrClosed)
 		return
+	}
+	l.interrupt()
+}
+
+// interrupt makes the goroutine look at what has changed.
+func (l *loop) interrupt() {
+	if l.flying {
+		l.dec.hold()
 	}
 	l.wake.Signal()
 }
@@ -82,7 +104,7 @@ func (l *loop) cancel(seq *sequence) {
 			l.dec.abort()
 		}
 	}
-	l.wake.Signal()
+	l.interrupt()
 }
 
 // close ends every sequence with ErrClosed and the goroutine after that.
@@ -117,7 +139,7 @@ func (l *loop) run() {
 	}
 }
 
-// step computes one batch, without the mutex.
+// step computes one batch, or several in a row, without the mutex.
 func (l *loop) step() {
 	l.feeds = l.sched.plan(l.feeds[:0])
 	if len(l.feeds) == 0 {
@@ -130,11 +152,15 @@ func (l *loop) step() {
 			f.seq.started = now
 		}
 	}
+	steps := 1
+	if l.stepTime > 0 {
+		steps = l.sched.steps(l.feeds, min(mostTogether, int(l.together/l.stepTime)))
+	}
 	l.flying, l.live = true, len(l.feeds)
 	l.dec.resetAbort()
 	l.mu.Unlock()
 
-	err := l.dec.decode(l.feeds)
+	err := l.dec.decode(l.feeds, steps)
 
 	l.mu.Lock()
 	l.flying = false
@@ -146,10 +172,13 @@ func (l *loop) step() {
 		l.stepFailed(err)
 		return
 	}
-	now = time.Now()
+	end, done := time.Now(), 1
 	for i := range l.feeds {
-		l.advance(&l.feeds[i], now)
+		done = max(done, len(l.feeds[i].tokens))
+		l.advance(&l.feeds[i], end)
 	}
+	l.counts.steps += uint64(done - 1)
+	l.stepTime = end.Sub(now) / time.Duration(done)
 }
 
 // advance books what the step did for one sequence.
@@ -160,29 +189,40 @@ func (l *loop) advance(f *feed, now time.Time) {
 		l.counts.prompt += uint64(n)
 	}
 	seq.past += f.n
-	switch {
-	case seq.cancelled || !f.sample:
-		return
-	case f.err != nil:
-		l.end(seq, "", f.err)
+	if seq.cancelled || !f.sample {
 		return
 	}
-	seq.tokens = append(seq.tokens, f.token)
+	for i, token := range f.tokens {
+		if i > 0 {
+			seq.past++ // the token before
+		}
+		if l.output(seq, token, now); seq.state == ended {
+			return
+		}
+	}
+	if f.err != nil {
+		l.end(seq, "", f.err)
+	}
+}
+
+// output books a token, and ends the sequence where it was the last one.
+func (l *loop) output(seq *sequence, token llama.Token, now time.Time) {
+	seq.tokens = append(seq.tokens, token)
 	l.counts.output++
 	if seq.first.IsZero() {
 		seq.first = now
 	}
 	seq.last = now
-	text, stopped, err := seq.text.push(f.token)
+	text, stopped, err := seq.text.push(token)
 	seq.out.put(func(o *output) bool {
-		o.tokens = append(o.tokens, f.token)
+		o.tokens = append(o.tokens, token)
 		o.text = append(o.text, text...)
 		return true
 	})
 	switch {
 	case err != nil:
 		l.end(seq, "", err)
-	case stopped, l.isEOG(f.token):
+	case stopped, l.isEOG(token):
 		l.end(seq, FinishStop, nil)
 	case len(seq.tokens) == seq.limit:
 		l.end(seq, seq.limitReason, nil)

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 
@@ -12,9 +13,9 @@ import (
 // instantDecoder computes nothing, so that a benchmark sees the loop alone.
 type instantDecoder struct{ *fakeDecoder }
 
-func (instantDecoder) decode(feeds []feed) error {
+func (instantDecoder) decode(feeds []feed, steps int) error {
 	for i := range feeds {
-		feeds[i].token = 1
+		feeds[i].tokens = slices.Repeat([]llama.Token{1}, steps)
 	}
 	return nil
 }

@@ -237,11 +237,11 @@ type rowFailer struct {
 	err error
 }
 
-func (d rowFailer) decode(feeds []feed) error {
-	err := d.fakeDecoder.decode(feeds)
+func (d rowFailer) decode(feeds []feed, steps int) error {
+	err := d.fakeDecoder.decode(feeds, steps)
 	for i := range feeds {
 		if feeds[i].sample && feeds[i].seq.tokens[0] == 13 {
-			feeds[i].err = d.err
+			feeds[i].tokens, feeds[i].err = nil, d.err
 		}
 	}
 	return err

@@ -18,8 +18,8 @@ const (
 	FinishContext   FinishReason = "context"    // the context is full
 )
 
-// Delta is a piece of the output of [Engine.Generate]. What arrives while the
-// consumer is busy is merged into one delta.
+// Delta is a piece of the output of [Engine.Generate]. What arrives within 16 ms,
+// or while the consumer is busy, may be merged into one delta.
 type Delta struct {
 	// Text is valid UTF-8. Bytes of an unfinished character and text that may
 	// become a stop string are held back until they are decided.

@@ -37,8 +37,8 @@ type feed struct {
 	seq    *sequence
 	n      int
 	sample bool
-	token  llama.Token // result
-	err    error       // result: this sequence alone failed
+	tokens []llama.Token // result: one of each step; valid until the next decode
+	err    error         // result: this sequence alone failed
 }
 
 func newScheduler(cells, batch, sequences int, remove func(llama.SeqID)) *scheduler {
@@ -75,6 +75,22 @@ func (s *scheduler) plan(feeds []feed) []feed {
 		}
 	}
 	return s.planPrompts(feeds, room)
+}
+
+// steps is how many times in a row what was planned can be computed, the sampled
+// tokens being the next step: where nobody waits and every sequence generates,
+// as far as limits and cells go, at most most.
+func (s *scheduler) steps(feeds []feed, most int) int {
+	if len(s.queue) > 0 {
+		return 1
+	}
+	for _, f := range feeds {
+		if f.n > 1 || !f.sample || f.seq.first.IsZero() {
+			return 1
+		}
+		most = min(most, f.seq.limit-len(f.seq.tokens), f.seq.cells-len(f.seq.tokens)+1)
+	}
+	return max(1, most)
 }
 
 // planPrompts gives the room of a step to the shortest remaining prompts, so

@@ -85,6 +85,6 @@ func TestLoopStarvesNoLongPrompt(t *testing.T) {
 		<-s.retired
 		require.NoError(t, s.err)
 	}
-	require.GreaterOrEqual(t, overtaking, n-batch, "short ones go first")
+	require.GreaterOrEqual(t, overtaking, n-2*batch, "short ones go first") // a first step may be planned before they arrive
 	require.LessOrEqual(t, overtaking, n+2*batch, "but not for ever")
 }

@@ -100,26 +100,30 @@ func (c Context) Free() {
 // Abort sets or clears the flag that stops a decode; any goroutine.
 func (c Context) Abort(on bool) { C.lm_context_abort(c.p, C.bool(on)) }
 
+// Hold ends a decode of several steps with the one in flight, until it is switched off; any goroutine.
+func (c Context) Hold(on bool) { C.lm_context_hold(c.p, C.bool(on)) }
+
 // SetRow prepares a row.
 func SetRow(r *Row, s Sampler, index int32) {
 	*r = Row{sampler: s.p, index: C.int32_t(index)}
 }
 
-// RowResult gives a row's token or error and releases the error's text.
-func RowResult(r *Row) (int32, error) {
+// RowResult gives a row's tokens, which stay until the next decode, and the error that ended it, whose text it releases.
+func RowResult(r *Row) ([]int32, error) {
+	tokens := unsafe.Slice((*int32)(unsafe.Pointer(r.tokens)), int(r.n_tokens))
 	if r.code == C.LM_OK {
-		return int32(r.token), nil
+		return tokens, nil
 	}
 	err := toError(r.code, r.err)
 	r.err = nil
-	return int32(r.token), err
+	return tokens, err
 }
 
-// Decode decodes one batch of flat arrays and samples the rows. The calling goroutine is parked meanwhile: no thread of
-// Go's is held.
-func (c Context) Decode(token, pos, seq []int32, logits []int8, rows []Row) error {
+// Decode decodes one batch of flat arrays and samples the rows, up to steps times where each token has its row. The calling
+// goroutine is parked meanwhile: no thread of Go's is held.
+func (c Context) Decode(token, pos, seq []int32, logits []int8, rows []Row, steps int) error {
 	code := C.lm_decode_start(c.p, ptr32(token), ptr32(pos), ptr32(seq), (*C.int8_t)(unsafe.Pointer(unsafe.SliceData(logits))),
-		C.int32_t(len(token)), unsafe.SliceData(rows), C.int32_t(len(rows)))
+		C.int32_t(len(token)), unsafe.SliceData(rows), C.int32_t(len(rows)), C.int32_t(steps))
 	if code != C.LM_OK {
 		return &Error{Code: int(code), Text: "out of memory"}
 	}
@@ -133,8 +137,13 @@ func (c Context) Decode(token, pos, seq []int32, logits []int8, rows []Row) erro
 	return &Error{Code: int(code), Text: C.GoString(C.lm_decode_error_c_str(c.p))}
 }
 
-// Sample samples one row without accepting its token.
-func (c Context) Sample(r *Row) { C.lm_sample(c.p, r) }
+// Sample samples at a batch index without accepting the token.
+func (c Context) Sample(s Sampler, index int32) (int32, error) {
+	var token C.int32_t
+	var cerr *C.char
+	err := toError(C.lm_sample(c.p, s.p, C.int32_t(index), &token, &cerr), cerr)
+	return int32(token), err
+}
 
 // Logits copies the logits at a batch index into dst, which has one entry per token of the vocabulary.
 func (c Context) Logits(index int32, dst []float32) error {

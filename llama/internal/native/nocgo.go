@@ -47,20 +47,21 @@ func Detokenize[T ~int32](Model, []T, bool, bool) (string, error)    { return ""
 func NewContext(Model, ContextParams) (Context, ContextInfo, error) {
 	return Context{}, ContextInfo{}, errNoCgo
 }
-func (Context) Free()                                           {}
-func (Context) Abort(bool)                                      {}
-func (Context) Decode(_, _, _ []int32, _ []int8, _ []Row) error { return errNoCgo }
-func (Context) Sample(*Row)                                     {}
-func (Context) Logits(int32, []float32) error                   { return errNoCgo }
-func (Context) MemoryClear(bool) bool                           { return false }
-func (Context) MemorySeqRemove(_, _, _ int32) bool              { return false }
-func (Context) MemorySeqCopy(_, _, _, _ int32) bool             { return false }
-func (Context) MemorySeqKeep(int32) bool                        { return false }
-func (Context) MemorySeqAdd(_, _, _, _ int32) bool              { return false }
-func (Context) MemorySeqDiv(_, _, _, _ int32) bool              { return false }
-func (Context) MemoryPos(int32) (lo, hi int32)                  { return -1, -1 }
-func SetRow(*Row, Sampler, int32)                               {}
-func RowResult(*Row) (int32, error)                             { return -1, errNoCgo }
+func (Context) Free()                                                  {}
+func (Context) Abort(bool)                                             {}
+func (Context) Decode(_, _, _ []int32, _ []int8, _ []Row, _ int) error { return errNoCgo }
+func (Context) Sample(Sampler, int32) (int32, error)                   { return -1, errNoCgo }
+func (Context) Hold(bool)                                              {}
+func (Context) Logits(int32, []float32) error                          { return errNoCgo }
+func (Context) MemoryClear(bool) bool                                  { return false }
+func (Context) MemorySeqRemove(_, _, _ int32) bool                     { return false }
+func (Context) MemorySeqCopy(_, _, _, _ int32) bool                    { return false }
+func (Context) MemorySeqKeep(int32) bool                               { return false }
+func (Context) MemorySeqAdd(_, _, _, _ int32) bool                     { return false }
+func (Context) MemorySeqDiv(_, _, _, _ int32) bool                     { return false }
+func (Context) MemoryPos(int32) (lo, hi int32)                         { return -1, -1 }
+func SetRow(*Row, Sampler, int32)                                      {}
+func RowResult(*Row) ([]int32, error)                                  { return nil, errNoCgo }
 
 func NewSampler(Model, *SamplerParams) (Sampler, error) { return Sampler{}, errNoCgo }
 func (Sampler) Free()                                   {}

@@ -111,29 +111,34 @@ typedef struct {
     bool     has_memory, can_shift;
 } lm_context_info;
 
-// One row to sample after a decode. token, code and err are results.
+// One row to sample after a decode. The rest are results: the tokens, one of each step, which stay with the context until
+// its next decode, and the failure that ended the row.
 typedef struct {
-    lm_sampler * sampler;
-    int32_t      index;
-    int32_t      token;
-    int32_t      code;
-    char       * err;
+    lm_sampler    * sampler;
+    int32_t         index;
+    int32_t         n_tokens;
+    const int32_t * tokens;
+    int32_t         code;
+    char          * err;
 } lm_row;
 
 int32_t lm_context_new(struct llama_model * m, const lm_context_params * p, lm_context ** out, lm_context_info * info, char ** err);
 void    lm_context_free(lm_context * c);
 void    lm_context_abort(lm_context * c, bool on);
+// Ends a decode of several steps with the one in flight, until it is switched off.
+void    lm_context_hold(lm_context * c, bool on);
 // Begins llama_decode of a batch in flat arrays of n entries, each token in exactly one sequence; then for each row: sample
-// at row.index with row.sampler and accept the token into it. The arrays are copied. All of it runs on the context's own
-// thread, which writes one byte to done_fd when it is done; until then, of the functions here only lm_context_abort may be
-// called with the context or the samplers.
+// at row.index with row.sampler and accept the token into it. Where every token has its row, that is done up to n_steps times:
+// the sampled tokens are the next batch, until one of them ends the generation, a row fails, or lm_context_hold. The arrays
+// are copied. All of it runs on the context's own thread, which writes one byte to done_fd when it is done; until then, of the
+// functions here only lm_context_abort and lm_context_hold may be called with the context or the samplers.
 int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
-                        const lm_row * rows, int32_t n_rows);
-// After that byte: the result of llama_decode, and the rows' results.
+                        const lm_row * rows, int32_t n_rows, int32_t n_steps);
+// After that byte: the result of the first llama_decode, and the rows' results. A later one that failed has left no trace.
 int32_t lm_decode_finish(lm_context * c, lm_row * rows, int32_t n_rows);
 // What the last failed decode said; valid until the next one. (An out parameter would cost Go an allocation per step.)
 const char * lm_decode_error_c_str(const lm_context * c);
-int32_t lm_sample(lm_context * c, lm_row * row);
+int32_t lm_sample(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, char ** err);
 int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err);
 
 // Memory operations: false when the memory refuses, or could not allocate.

@@ -1,4 +1,5 @@
 #include "shim_context.h"
+#include "shim_sampler.h"
 
 #include <memory>
 
@@ -42,9 +43,13 @@ void lm_context_free(lm_context * c) {
 
 void lm_context_abort(lm_context * c, bool on) { c->abort.store(on, std::memory_order_relaxed); }
 
-int32_t lm_sample(lm_context * c, lm_row * row) {
-    lm::sample_row(c, *row);
-    return row->code;
+void lm_context_hold(lm_context * c, bool on) { c->hold.store(on, std::memory_order_relaxed); }
+
+int32_t lm_sample(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        *token = lm::sample(s, c->ctx, index);
+        return LM_OK;
+    });
 }
 
 int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err) {

@@ -14,12 +14,15 @@
 struct lm_context {
     llama_context *   ctx = nullptr;
     std::atomic<bool> abort{false};
+    std::atomic<bool> hold{false};
 
-    // One step: written by lm_decode_start, then the thread's, then lm_decode_finish's.
+    // One decode: written by lm_decode_start, then the thread's, then lm_decode_finish's.
     std::vector<int32_t>        token, pos, n_seq, seq;
     std::vector<llama_seq_id *> seq_ptr; // llama_batch wants a pointer per token
     std::vector<int8_t>         logits;
     std::vector<lm_row>         rows;
+    std::vector<int32_t>        sampled; // n_steps for each row
+    int32_t                     n_steps = 0;
     int32_t                     code  = LM_OK;
     char *                      error = nullptr;
 
@@ -27,7 +30,7 @@ struct lm_context {
     std::thread             thread;
     std::mutex              mu;
     std::condition_variable wake;
-    bool                    posted = false; // a step waits for the thread
+    bool                    posted = false; // a decode waits for the thread
     bool                    quit   = false;
 
     ~lm_context();
@@ -36,6 +39,5 @@ struct lm_context {
 namespace lm {
 
 void start_decode_thread(lm_context * c);
-void sample_row(lm_context * c, lm_row & r);
 
 } // namespace lm

@@ -11,18 +11,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
-void lm::sample_row(lm_context * c, lm_row & r) {
-    r.token = LLAMA_TOKEN_NULL;
-    r.err   = nullptr;
-    r.code  = lm::guard(&r.err, [&]() -> int32_t {
-        r.token = lm::sample(r.sampler, c->ctx, r.index);
-        return LM_OK;
-    });
-}
-
-static void decode(lm_context * c) {
-    char * err = nullptr;
-    c->code    = lm::guard(&err, [&]() -> int32_t {
+static int32_t decode_batch(lm_context * c, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
         llama_batch b = {};
         b.n_tokens    = c->token.size();
         b.token       = c->token.data();
@@ -34,19 +24,47 @@ static void decode(lm_context * c) {
         lm::log_capture log;
         const int32_t   ret = llama_decode(c->ctx, b);
         if (ret < 0) {
-            return lm::fail(ret, log.text("llama_decode failed"), &err);
+            return lm::fail(ret, log.text("llama_decode failed"), err);
         }
         return ret;
     });
+}
+
+// Samples one token for each row; whether all of them got one that does not end the generation.
+static bool sample_rows(lm_context * c) {
+    const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(c->ctx));
+    bool                go_on = true;
+    for (size_t i = 0; i < c->rows.size(); i++) {
+        lm_row & r     = c->rows[i];
+        int32_t  token = LLAMA_TOKEN_NULL;
+        r.code         = lm::guard(&r.err, [&]() -> int32_t {
+            token = lm::sample(r.sampler, c->ctx, r.index);
+            return lm_sampler_accept(r.sampler, &token, 1, true, &r.err);
+        });
+        if (r.code != LM_OK) {
+            go_on = false;
+            continue;
+        }
+        c->sampled[i * c->n_steps + r.n_tokens++] = token;
+        go_on = go_on && !llama_vocab_is_eog(vocab, token);
+    }
+    return go_on;
+}
+
+static void decode(lm_context * c) {
+    char * err = nullptr;
+    c->code    = decode_batch(c, &err);
     free(c->error);
     c->error = err;
-    if (c->code != LM_OK) {
-        return;
-    }
-    for (lm_row & r : c->rows) {
-        lm::sample_row(c, r);
-        if (r.code == LM_OK) {
-            r.code = lm_sampler_accept(r.sampler, &r.token, 1, true, &r.err);
+    for (int32_t step = 1; c->code == LM_OK && sample_rows(c) && step < c->n_steps && !c->hold.load(std::memory_order_relaxed); step++) {
+        for (size_t i = 0; i < c->rows.size(); i++) {
+            const int32_t at = c->rows[i].index;
+            c->token[at]     = c->sampled[i * c->n_steps + step - 1];
+            c->pos[at]++;
+        }
+        // llama.cpp takes back what a failed decode has put into memory; the next one will say why it failed
+        if (decode_batch(c, nullptr) != LM_OK) {
+            break;
         }
     }
 }
@@ -62,7 +80,7 @@ static void run(lm_context * c) {
         lock.unlock();
         decode(c);
         const char done = 1;
-        while (write(c->done_fd, &done, 1) < 0 && errno == EINTR) { // never full: one step at a time
+        while (write(c->done_fd, &done, 1) < 0 && errno == EINTR) { // never full: one decode at a time
         }
         lock.lock();
     }
@@ -102,7 +120,7 @@ lm_context::~lm_context() {
 }
 
 int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
-                        const lm_row * rows, int32_t n_rows) {
+                        const lm_row * rows, int32_t n_rows, int32_t n_steps) {
     return lm::guard(nullptr, [&]() -> int32_t {
         c->token.assign(token, token + n);
         c->pos.assign(pos, pos + n);
@@ -114,6 +132,11 @@ int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * p
             c->seq_ptr[i] = &c->seq[i];
         }
         c->rows.assign(rows, rows + n_rows);
+        c->n_steps = n_rows == n ? n_steps : 1;
+        c->sampled.resize(n_rows * c->n_steps);
+        for (int32_t i = 0; i < n_rows; i++) {
+            c->rows[i].tokens = &c->sampled[i * c->n_steps];
+        }
         {
             std::lock_guard<std::mutex> lock(c->mu);
             c->posted = true;
