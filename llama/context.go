@@ -9,7 +9,7 @@ import (
 
 // Context is the state of an inference: KV cache, threads, compute buffers (llama_context). It has a thread of its own, which
 // decodes, and a pipe from that: two file descriptors. One goroutine at a time may use it, calls of several are put in line;
-// Abort and ResetAbort may be called by any. It must be closed before its model.
+// Abort, Hold and ResetAbort may be called by any. It must be closed before its model.
 type Context struct {
 	model  *Model
 	info   native.ContextInfo
@@ -22,7 +22,7 @@ type Context struct {
 	outputs []int8 // which batch indices of the last decode have logits
 	rows    []native.Row
 
-	abortMu sync.Mutex // orders Abort with Close, since mu is held during a decode
+	abortMu sync.Mutex // orders Abort and Hold with Close, since mu is held during a decode
 }
 
 // NewContext makes a context.
@@ -135,40 +135,29 @@ func (c *Context) Memory() *Memory { return &c.memory }
 // the graph and on the CPU only; on a GPU the decode runs to its end. Any goroutine may call it.
 //
 // C: llama_set_abort_callback
-func (c *Context) Abort() { c.setAbort(true) }
-
-// ResetAbort allows decodes again, and takes Hold back. Any goroutine may call it.
-func (c *Context) ResetAbort() {
-	c.setAbort(false)
-	c.setHold(false)
-}
+func (c *Context) Abort() { c.signal(func(n native.Context) { n.Abort(true) }) }
 
 // Hold makes DecodeSteps end with the step in flight, and later ones with their first, until ResetAbort. Any goroutine may
 // call it.
-func (c *Context) Hold() { c.setHold(true) }
+func (c *Context) Hold() { c.signal(func(n native.Context) { n.Hold(true) }) }
 
-func (c *Context) setHold(on bool) {
-	if c == nil {
-		return
-	}
-	c.abortMu.Lock()
-	defer c.abortMu.Unlock()
-	if !c.closed {
-		c.native.Hold(on)
-	}
+// ResetAbort takes Abort and Hold back. Any goroutine may call it.
+func (c *Context) ResetAbort() {
+	c.signal(func(n native.Context) {
+		n.Abort(false)
+		n.Hold(false)
+	})
 }
 
-// mostSteps bounds what one call keeps for each row.
-const mostSteps = 1024
-
-func (c *Context) setAbort(on bool) {
+// signal sets flags that a decode in flight reads.
+func (c *Context) signal(set func(native.Context)) {
 	if c == nil {
 		return
 	}
 	c.abortMu.Lock()
 	defer c.abortMu.Unlock()
 	if !c.closed {
-		c.native.Abort(on)
+		set(c.native)
 	}
 }
 
@@ -202,6 +191,9 @@ type SampleRow struct {
 func (c *Context) DecodeSample(b *Batch, rows []SampleRow) error {
 	return c.DecodeSteps(b, rows, 1)
 }
+
+// mostSteps bounds what one call keeps for each row.
+const mostSteps = 1024
 
 // DecodeSteps is DecodeSample up to n times without coming back to Go in between, where every token of the batch has its row:
 // the sampled tokens, each at the next position of its sequence, are the next batch. It ends earlier with a token that ends

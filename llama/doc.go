@@ -49,8 +49,9 @@
 // # Goroutines
 //
 // [Model], [Vocab] and [ChatTemplate] are safe for use by many goroutines. A [Context], its [Memory], a [Sampler], a [Batch], a
-// [ChatParser] and a [TextDecoder] belong to one goroutine at a time; only [Context.Abort] and [Context.ResetAbort] may be called
-// by any. Two goroutines that share a Context wait for each other; a Sampler in use by another goroutine is [ErrInUse].
+// [ChatParser] and a [TextDecoder] belong to one goroutine at a time; only [Context.Abort], [Context.Hold] and
+// [Context.ResetAbort] may be called by any. Two goroutines that share a Context wait for each other; a Sampler in use by
+// another goroutine is [ErrInUse].
 //
 // # Errors
 //

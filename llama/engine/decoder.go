@@ -31,11 +31,7 @@ func (d *contextDecoder) decode(feeds []feed, steps int) error {
 			}
 		}
 		if f.sample {
-			if len(rows) == cap(rows) {
-				rows = append(rows, llama.SampleRow{})
-			} else {
-				rows = rows[:len(rows)+1] // with the storage of its tokens
-			}
+			rows = slices.Grow(rows, 1)[:len(rows)+1] // an old row keeps the storage of its tokens
 			row := &rows[len(rows)-1]
 			row.Index, row.Sampler = last, f.seq.sampler
 		}
