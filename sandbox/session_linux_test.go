@@ -235,15 +235,18 @@ func TestSessionContext(t *testing.T) { // 87, 105
 		cancelled("(trap '' INT; sleep 300; sleep 300)", 2*time.Second)
 		require.Equal(t, "alive\n", says(t, s, "echo alive; kill $old; set -m"))
 	})
-	t.Run("while a pipeline starts", func(t *testing.T) {
-		for d := time.Duration(0); d < 5*time.Millisecond; d += 100 * time.Microsecond {
-			ctx, cancel := context.WithTimeout(t.Context(), d)
-			_, err := s.Exec(ctx, "sleep 300 | sleep 300")
-			cancel()
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.Equal(t, "alive\n", says(t, s, "echo alive"))
+	atAnyMoment := func(command string) func(*testing.T) {
+		return func(t *testing.T) {
+			for d := time.Duration(0); d < 5*time.Millisecond; d += 100 * time.Microsecond {
+				ctx, cancel := context.WithTimeout(t.Context(), d)
+				_, err := s.Exec(ctx, command)
+				cancel()
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.Equal(t, "alive\n", says(t, s, "echo alive"))
+			}
 		}
-	})
+	}
+	t.Run("while a pipeline starts", atAnyMoment("sleep 300 | sleep 300"))
 	t.Run("before", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -253,15 +256,7 @@ func TestSessionContext(t *testing.T) { // 87, 105
 		_, err = NewSession(ctx, Config{})
 		require.ErrorIs(t, err, context.Canceled)
 	})
-	t.Run("at any moment", func(t *testing.T) {
-		for d := time.Duration(0); d < 5*time.Millisecond; d += 100 * time.Microsecond {
-			ctx, cancel := context.WithTimeout(t.Context(), d)
-			_, err := s.Exec(ctx, "sleep 300")
-			cancel()
-			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.Equal(t, "alive\n", says(t, s, "echo alive"))
-		}
-	})
+	t.Run("at any moment", atAnyMoment("sleep 300"))
 	t.Run("start at any moment", func(t *testing.T) {
 		for d := time.Duration(0); d < 20*time.Millisecond; d += time.Millisecond {
 			ctx, cancel := context.WithTimeout(t.Context(), d)
