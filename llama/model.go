@@ -36,7 +36,7 @@ type Model struct {
 //   - [fs.ErrNotExist] and other errors of opening the file
 //   - [ErrModelFormat] when the file is no usable model
 //   - [*ErrInsufficientMemory] when the model and p.Context do not fit into memory
-//   - [ErrInvalidParam] for parameters that cannot be
+//   - [ErrInvalidParam] for parameters that cannot be, and the error of p.Preflight
 //   - [ErrUnsupported] in a build without cgo
 //
 // C: llama_model_load_from_file

@@ -61,6 +61,10 @@ type ModelParams struct {
 	// Context is the context that the model is loaded for. Auto leaves room for it, a NCtx of 0 is lowered to what fits, to 4096
 	// at the least (or n_ctx_train, where that is less), and the load is refused where model and context do not fit.
 	Context ContextParams
+	// Preflight is asked what to say to the need of model and Context, as [EstimateMemory] gives it, before anything is loaded
+	// and before it is compared with what is free; nil = nobody is. Its error ends the load and is what LoadModel returns. It
+	// is not asked where llama.cpp cannot tell the need.
+	Preflight func(MemoryNeed) error
 	// LoadMode says how the file is brought into memory.
 	LoadMode LoadMode
 	// CheckTensors validates every tensor's data; slower.

@@ -75,6 +75,11 @@ func (pl *plan) settle() error {
 	case err != nil:
 		return err
 	}
+	if pl.params.Preflight != nil {
+		if err := pl.params.Preflight(pl.need.clone()); err != nil {
+			return err
+		}
+	}
 	return pl.need.Check()
 }
 

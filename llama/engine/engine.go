@@ -11,7 +11,7 @@ import (
 
 // Params says how to make an Engine. The zero value is sensible.
 type Params struct {
-	// Model is used by Open only, which sets its Context.
+	// Model is used by Open only, which sets its Context, and its Preflight where there is one here.
 	Model llama.ModelParams
 	// Preflight is asked by Open before it loads anything; nil = nobody is.
 	Preflight Preflight
@@ -87,12 +87,7 @@ func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 	}
 	p.Model.Context = p.context()
 	if p.Preflight != nil {
-		// What cannot be computed is left to LoadModel, which says why or can do without.
-		if need, err := llama.EstimateMemory(ctx, path, p.Model); err == nil {
-			if err := p.Preflight.CheckModel(ctx, need); err != nil {
-				return nil, err
-			}
-		}
+		p.Model.Preflight = func(need llama.MemoryNeed) error { return p.Preflight.CheckModel(ctx, need) }
 	}
 	m, err := llama.LoadModel(ctx, path, p.Model)
 	if err != nil {
