@@ -48,6 +48,7 @@ type process struct {
 	cmd     *exec.Cmd
 	control *os.File
 	files   receiver // reads control
+	lent    map[proto.Files]*os.File
 	stdin   *os.File // write end, or nil
 	streams [2]*capture
 	release func()     // stops the timer and the watch of ctx
@@ -103,8 +104,11 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 		}
 	}
 	first, err := p.ask(rest)
-	if _, ok := first.(proto.Started); ok {
-		return p, nil
+	if started, ok := first.(proto.Started); ok {
+		if p.lent, ok = p.files.lend(started.Files); ok {
+			return p, nil
+		}
+		err = errors.New("open files were lost: this process may have no room for more")
 	}
 	p.shutdown() // whatever the helper is, it is not to be waited for
 	p.finish.Do(p.end)

@@ -3,13 +3,12 @@ package sandbox
 import (
 	"errors"
 	"io"
+	"math/bits"
 	"os"
 
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
 	"golang.org/x/sys/unix"
 )
-
-// maxFiles is the most that one frame brings; as MAX_FILES in control.c.
-const maxFiles = 4
 
 // receiver reads a socket and keeps the open files that come with the bytes.
 type receiver struct {
@@ -22,7 +21,7 @@ func (r *receiver) Read(b []byte) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+	oob := make([]byte, unix.CmsgSpace(4*proto.MaxFiles))
 	var oobn int
 	var errno error
 	err = raw.Read(func(fd uintptr) bool {
@@ -71,4 +70,16 @@ func (r *receiver) take(n int) ([]*os.File, bool) {
 		f.Close()
 	}
 	return nil, false
+}
+
+// lend hands over the files of a STARTED frame by name.
+func (r *receiver) lend(set proto.Files) (map[proto.Files]*os.File, bool) {
+	files, ok := r.take(bits.OnesCount32(uint32(set)))
+	named := map[proto.Files]*os.File{}
+	for _, f := range files {
+		lowest := set & -set
+		named[lowest] = f
+		set &^= lowest
+	}
+	return named, ok
 }

@@ -34,6 +34,9 @@ type session struct {
 	closed  chan struct{}
 }
 
+// pipesFiles are two ends of two pipes.
+const pipesFiles = 4
+
 type pipesReply struct {
 	errno syscall.Errno
 	files []*os.File
@@ -53,8 +56,8 @@ func newSession(ctx context.Context, c Config) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, ok := p.files.take(2)
-	if !ok {
+	terminal, side := p.lent[proto.FileTerminal], p.lent[proto.FileSide]
+	if terminal == nil || side == nil {
 		p.kill()
 		_, _ = p.wait()
 		if ctx.Err() != nil {
@@ -63,7 +66,7 @@ func newSession(ctx context.Context, c Config) (*session, error) {
 		return nil, &ErrSetup{"open a terminal", "the helper sent none", errors.New("it is of another release")}
 	}
 	s := &session{
-		process: p, limits: p.limits, config: c, term: newTerminal(files[0]), shell: newShell(files[1], files[0], p),
+		process: p, limits: p.limits, config: c, term: newTerminal(terminal), shell: newShell(side, terminal, p),
 		turn: make(chan struct{}, 1), pipes: make(chan pipesReply, 1), ended: make(chan struct{}), closed: make(chan struct{}),
 	}
 	s.follow()
@@ -119,7 +122,7 @@ func (s *session) follow() {
 			}
 			switch f := frame.(type) {
 			case proto.Pipes:
-				files, _ := s.process.files.take(maxFiles)
+				files, _ := s.process.files.take(pipesFiles)
 				s.pipes <- pipesReply{syscall.Errno(f.Errno), files}
 			case proto.Exit:
 				last = f

@@ -38,7 +38,19 @@ func Read(r io.Reader) (any, error) {
 }
 
 // Started is the body of a STARTED frame: the payload has been executed.
-type Started struct{}
+type Started struct{ Files Files }
+
+// Files is the set of files that come with STARTED.
+type Files uint32
+
+// The files, in the order in which they come; as enum lent in helper.h.
+const (
+	FileTerminal Files = 1 << iota // the master of a session's terminal
+	FileSide                       // the socket to a session's shell
+)
+
+// MaxFiles is the most that one frame brings; as MAX_FILES in control.c.
+const MaxFiles = 8
 
 // Pipes is the body of a PIPES frame: the pipes of a command are there, or Errno says why not.
 type Pipes struct{ Errno uint32 }
@@ -48,8 +60,8 @@ func decode(kind Kind, b []byte) (any, error) {
 	switch {
 	case kind == KindError && len(b) >= 8:
 		return Failure{Stage: Stage(u32(b)), Errno: u32(b[4:]), Detail: string(b[8:])}, nil
-	case kind == KindStarted && len(b) == 0:
-		return Started{}, nil
+	case kind == KindStarted && len(b) == 4:
+		return Started{Files: Files(u32(b))}, nil
 	case kind == KindPipes && len(b) == 4:
 		return Pipes{Errno: u32(b)}, nil
 	case kind == KindExit && len(b) == 24:

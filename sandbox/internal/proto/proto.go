@@ -29,14 +29,14 @@
 //	  SIGNAL   number target
 //	  STREAMS  name (32 bytes, the rest of the body)
 //	  ERROR    stage errno detail(rest of the body)
-//	  STARTED  with two files in a session
+//	  STARTED  set of the files that come with it, in the order of their bits
 //	  PIPES    errno; if 0 with four files: read and write end of stdout, of stderr
 //	  EXIT     waitStatus limitsHit user64(µs) system64(µs)
 package proto
 
 // Version is checked by the helper, so that an installed helper of another
 // release is refused by name instead of misread.
-const Version = 2
+const Version = 3
 
 // MaxOps bounds Request.Ops; as MAX_OPS in helper.h.
 const MaxOps = 1024
@@ -142,8 +142,8 @@ const (
 	// FlagNullStdin gives the payload the sandbox's own /dev/null as its input.
 	FlagNullStdin uint32 = 1 << iota
 	// FlagSession makes the payload the shell of a session: its streams are a
-	// terminal of the sandbox, and it has one end of a socket. STARTED brings two
-	// files: the master of the terminal, the other end of the socket.
+	// terminal of the sandbox, and it has one end of a socket. STARTED brings
+	// FileTerminal and FileSide.
 	FlagSession
 )
 

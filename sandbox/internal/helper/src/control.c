@@ -9,7 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { MAX_FILES = 4 };
+enum { MAX_FILES = 8 };
 
 struct header {
 	uint32_t kind, len;
@@ -100,9 +100,25 @@ bool control_closed(void)
 	return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP);
 }
 
-void control_started(const int *fds, uint32_t n)
+static int lent[LENT_COUNT];
+static uint32_t lent_mask;
+
+void control_lend(enum lent which, int fd)
 {
-	send_files(FRAME_STARTED, "", 0, fds, n);
+	lent[which] = fd;
+	lent_mask |= 1u << which;
+}
+
+void control_started(void)
+{
+	int fds[LENT_COUNT];
+	uint32_t n = 0;
+	for (int i = 0; i < LENT_COUNT; i++)
+		if (lent_mask & 1u << i)
+			fds[n++] = lent[i];
+	send_files(FRAME_STARTED, &lent_mask, sizeof lent_mask, fds, n);
+	for (uint32_t i = 0; i < n; i++)
+		close(fds[i]);
 }
 
 void control_streams(int err, const int *fds, uint32_t n)

@@ -15,7 +15,7 @@
 #include <sys/types.h>
 
 enum {
-	PROTO_VERSION = 2,
+	PROTO_VERSION = 3,
 	CONTROL_FD = 3,
 	MAX_REQUEST = 4 << 20,
 	MAX_OPS = 1024,
@@ -114,7 +114,10 @@ struct order {
 };
 bool control_read_order(struct order *o); // false: the Go process is gone
 bool control_closed(void);
-void control_started(const int *fds, uint32_t n);
+// Files that STARTED hands to the Go process, which owns them from then on. As proto.File.
+enum lent { LENT_TERMINAL, LENT_SIDE, LENT_COUNT };
+void control_lend(enum lent which, int fd);
+void control_started(void);
 void control_streams(int err, const int *fds, uint32_t n);
 void control_exit(int wait_status, uint32_t limits_hit);
 _Noreturn void fail(enum stage s, int err, const char *detail);

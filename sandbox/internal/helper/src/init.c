@@ -195,8 +195,7 @@ void init_run(struct request *r, struct identity id, int launcher)
 		_exit(1);
 	if (session)
 		session_started();
-	else
-		control_started(NULL, 0);
+	control_started();
 	// The streams end when the last process of the payload closes them.
 	for (int fd = 0; fd <= 2; fd++)
 		close(fd);

@@ -75,8 +75,11 @@ void session_open(const char *shell)
 	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (slave < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, side) < 0)
 		fail(STAGE_TERMINAL, errno, "/dev/pts");
-	if (fcntl(side[0], F_SETFL, O_NONBLOCK) < 0)
+	int lent = fcntl(master, F_DUPFD_CLOEXEC, 0); // pid 1 needs its own to find the foreground
+	if (lent < 0 || fcntl(side[0], F_SETFL, O_NONBLOCK) < 0)
 		fail(STAGE_TERMINAL, errno, "fcntl");
+	control_lend(LENT_TERMINAL, lent);
+	control_lend(LENT_SIDE, side[0]);
 }
 
 // In the payload, which leads its session already.
@@ -92,8 +95,6 @@ bool session_attach(void)
 
 void session_started(void)
 {
-	control_started((int[]){master, side[0]}, 2);
-	close(side[0]);
 	close(side[1]);
 	close(slave);
 }
