@@ -18,7 +18,8 @@ import (
 // 108: every failure of the helper becomes an error that says what to do.
 func TestExplain(t *testing.T) {
 	c := &Config{Workspace: "/ws", Binds: []Bind{{Source: "/s", Target: "/data"}}}
-	r := &proto.Request{Dir: "/workspace", Path: "bash", Ops: []proto.Op{{Kind: proto.OpBind, Path: "workspace", Source: "/ws"}}}
+	r := &proto.Request{Run: proto.Run{Dir: "/workspace", Path: "bash"},
+		Build: proto.Build{Ops: []proto.Op{{Kind: proto.OpBind, Path: "workspace", Source: "/ws"}}}}
 	is := func(target any) func(error) bool {
 		return func(err error) bool { return errors.As(err, target) }
 	}

@@ -59,13 +59,18 @@ func (c *Config) request(path string, argv []string) (*proto.Request, Limits, er
 		return nil, limits, err
 	}
 	r := &proto.Request{
-		UID: insideID, GID: insideID, SpareUID: spare, SpareGID: spare,
-		Hostname: rootfs.Hostname,
-		// The kernel reads a plain number of bytes; it rounds up to pages.
-		TmpfsSize: strconv.FormatInt(addSaturated(limits.Disk, reserve), 10), TmpfsInodes: strconv.FormatInt(min(max(limits.Disk/bytesPerInode, minInodes), maxInodes), 10),
-		Ops: ops, Limits: limits.resources(),
-		MaxMemory: uint64(limits.Memory), MaxTasks: uint32(limits.Pids) + initTasks, MaxFiles: uint32(limits.Files),
-		Path: path, Dir: dir, Argv: argv, Env: env, Filter: seccomp.Filter(),
+		Build: proto.Build{
+			UID: insideID, GID: insideID, SpareUID: spare, SpareGID: spare,
+			Hostname: rootfs.Hostname,
+			// The kernel reads a plain number of bytes; it rounds up to pages.
+			TmpfsSize: strconv.FormatInt(addSaturated(limits.Disk, reserve), 10), TmpfsInodes: strconv.FormatInt(min(max(limits.Disk/bytesPerInode, minInodes), maxInodes), 10),
+			Ops: ops, Filter: seccomp.Filter(),
+		},
+		Run: proto.Run{
+			Limits:    limits.resources(),
+			MaxMemory: uint64(limits.Memory), MaxTasks: uint32(limits.Pids) + initTasks, MaxFiles: uint32(limits.Files),
+			Path: path, Dir: dir, Argv: argv, Env: env,
+		},
 	}
 	if c.Stdin == nil {
 		r.Flags |= proto.FlagNullStdin

@@ -32,24 +32,37 @@ func (e *encoder) finish() []byte {
 	return e.buf
 }
 
-// Encode returns the REQUEST frame. Strings other than the content of files
-// and the filter must hold no NUL.
-func (r *Request) Encode() []byte {
-	e := frame(KindRequest, 16<<10)
-	for _, v := range []uint32{Version, r.Flags, r.UID, r.GID, r.SpareUID, r.SpareGID} {
-		e.u32(v)
-	}
-	e.bytes(r.Hostname)
-	e.bytes(r.TmpfsSize)
-	e.bytes(r.TmpfsInodes)
-	e.u32(uint32(len(r.Ops)))
-	for _, o := range r.Ops {
+func (e *encoder) ops(v []Op) {
+	e.u32(uint32(len(v)))
+	for _, o := range v {
 		e.u32(uint32(o.Kind))
 		e.u32(uint32(o.Flags))
 		e.u32(o.Mode)
 		e.bytes(o.Path)
 		e.bytes(o.Source)
 	}
+}
+
+// Encode returns the BUILD frame. Strings other than the content of files and
+// the filter must hold no NUL.
+func (b *Build) Encode() []byte {
+	e := frame(KindBuild, 16<<10)
+	for _, v := range []uint32{Version, b.UID, b.GID, b.SpareUID, b.SpareGID} {
+		e.u32(v)
+	}
+	e.bytes(b.Hostname)
+	e.bytes(b.TmpfsSize)
+	e.bytes(b.TmpfsInodes)
+	e.ops(b.Ops)
+	e.bytes(string(b.Filter))
+	return e.finish()
+}
+
+// Encode returns the RUN frame, whose strings must hold no NUL.
+func (r *Run) Encode() []byte {
+	e := frame(KindRun, 1<<10)
+	e.u32(r.Flags)
+	e.ops(r.Late)
 	e.u32(uint32(len(r.Limits)))
 	for _, l := range r.Limits {
 		e.u32(l.Resource)
@@ -62,8 +75,12 @@ func (r *Request) Encode() []byte {
 	e.bytes(r.Dir)
 	e.vector(r.Argv)
 	e.vector(r.Env)
-	e.bytes(string(r.Filter))
 	return e.finish()
+}
+
+// Encode returns both frames.
+func (r *Request) Encode() []byte {
+	return append(r.Build.Encode(), r.Run.Encode()...)
 }
 
 // EncodeSignal returns a SIGNAL frame.

@@ -2,8 +2,9 @@
 //
 //	Go process                     launcher            init (pid 1)       payload
 //	    │  os/exec, socketpair fd 3    │
-//	    ├─ REQUEST ───────────────────►│ drops root
+//	    ├─ BUILD ─────────────────────►│ drops root
 //	    │                              ├─ clone3 ──────────►│ builds the root
+//	    ├─ RUN (with BUILD, or later) ─────────────────────►│ finishes and enters it
 //	    │                              │                    ├─ clone3 ─────────►│
 //	    │◄─ ERROR ─────────────────────┴─ or ───────────────┴─ or ──────────────┤ (then all exit)
 //	    │◄─ STARTED ────────────────────────────────────────┤      execve ◄──────┤
@@ -23,9 +24,9 @@
 //	+--------+--------+----------------------
 //	| kind   | length | body
 //	+--------+--------+----------------------
-//	  REQUEST  version flags uid gid spareUID spareGID hostname tmpfsSize tmpfsInodes
-//	           n {kind flags mode path source} n {resource value64}
-//	           memory64 tasks files path dir n{argv} n{env} filter
+//	  BUILD    version uid gid spareUID spareGID hostname tmpfsSize tmpfsInodes n{op} filter
+//	  RUN      flags n{op} n{resource value64} memory64 tasks files path dir n{argv} n{env}
+//	           where op is: kind flags mode path source
 //	  SIGNAL   number target
 //	  STREAMS  name (32 bytes, the rest of the body)
 //	  ERROR    stage errno detail(rest of the body)
@@ -38,7 +39,7 @@ package proto
 // release is refused by name instead of misread.
 const Version = 3
 
-// MaxOps bounds Request.Ops; as MAX_OPS in helper.h.
+// MaxOps bounds Build.Ops and Run.Late together; as MAX_OPS in helper.h.
 const MaxOps = 1024
 
 // Kind says what a frame is.
@@ -46,9 +47,10 @@ type Kind uint32
 
 // Frame kinds; the helper's are from 16 on.
 const (
-	KindRequest Kind = 1
-	KindSignal  Kind = 2
-	KindStreams Kind = 3
+	KindBuild   Kind = 1
+	KindRun     Kind = 2
+	KindSignal  Kind = 3
+	KindStreams Kind = 4
 	KindError   Kind = 16
 	KindStarted Kind = 17
 	KindExit    Kind = 18
@@ -137,7 +139,7 @@ type Limit struct {
 	Value    uint64
 }
 
-// Flags of a Request.
+// Flags of a Run.
 const (
 	// FlagNullStdin gives the payload the sandbox's own /dev/null as its input.
 	FlagNullStdin uint32 = 1 << iota
@@ -164,21 +166,32 @@ const (
 	TargetCommand           // the same, unless it is the shell's own
 )
 
-// Request is all that the helper is told.
-type Request struct {
-	Flags              uint32
+// Build says what sandbox to make: all that does not depend on the command.
+type Build struct {
 	UID, GID           uint32
 	SpareUID, SpareGID uint32
 	Hostname           string
 	TmpfsSize          string
 	TmpfsInodes        string
 	Ops                []Op
+	Filter             []byte
+}
+
+// Run says what to run in it, and what is to be added to the root before.
+type Run struct {
+	Flags              uint32
+	Late               []Op
 	Limits             []Limit
 	MaxMemory          uint64
 	MaxTasks, MaxFiles uint32
 	Path, Dir          string
 	Argv, Env          []string
-	Filter             []byte
+}
+
+// Request is all that the helper is told.
+type Request struct {
+	Build
+	Run
 }
 
 // Failure is the body of an ERROR frame.

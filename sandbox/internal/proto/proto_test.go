@@ -46,10 +46,14 @@ func TestRead(t *testing.T) {
 }
 
 func TestRequestLength(t *testing.T) {
-	b := (&Request{Argv: []string{"a"}, Ops: []Op{{Kind: OpFile, Path: "p", Source: "x\x00y"}}}).Encode()
-	require.Equal(t, uint32(KindRequest), binary.LittleEndian.Uint32(b))
-	require.Equal(t, len(b)-headerSize, int(binary.LittleEndian.Uint32(b[4:])))
-	require.Equal(t, uint32(Version), binary.LittleEndian.Uint32(b[8:]))
+	r := &Request{Build{Ops: []Op{{Kind: OpFile, Path: "p", Source: "x\x00y"}}}, Run{Argv: []string{"a"}}}
+	build, run := r.Build.Encode(), r.Run.Encode()
+	require.Equal(t, append(build, run...), r.Encode())
+	require.Equal(t, uint32(KindBuild), binary.LittleEndian.Uint32(build))
+	require.Equal(t, len(build)-headerSize, int(binary.LittleEndian.Uint32(build[4:])))
+	require.Equal(t, uint32(Version), binary.LittleEndian.Uint32(build[8:]))
+	require.Equal(t, uint32(KindRun), binary.LittleEndian.Uint32(run))
+	require.Equal(t, len(run)-headerSize, int(binary.LittleEndian.Uint32(run[4:])))
 }
 
 func TestStageNames(t *testing.T) {

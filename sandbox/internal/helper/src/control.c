@@ -62,20 +62,30 @@ static void send_frame(uint32_t kind, const void *body, uint32_t len)
 	send_files(kind, body, len, NULL, 0);
 }
 
-void control_read_request(struct request *r)
+static void read_body(struct request *r, uint32_t kind, bool (*parse)(struct request *, char *, size_t))
 {
 	struct header h;
 	if (!read_full(&h, sizeof h))
 		_exit(0); // the Go process gave up before it asked for anything
-	if (h.kind != FRAME_REQUEST || h.len > MAX_REQUEST)
+	if (h.kind != kind || h.len > MAX_REQUEST)
 		fail(STAGE_REQUEST, EPROTO, "header");
 	char *buf = mmap(NULL, h.len + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (buf == MAP_FAILED)
 		fail(STAGE_REQUEST, errno, "memory");
 	if (!read_full(buf, h.len))
 		_exit(0);
-	if (!request_parse(r, buf, h.len))
+	if (!parse(r, buf, h.len))
 		fail(STAGE_REQUEST, EPROTO, "body");
+}
+
+void control_read_build(struct request *r)
+{
+	read_body(r, FRAME_BUILD, request_parse_build);
+}
+
+void control_read_run(struct request *r)
+{
+	read_body(r, FRAME_RUN, request_parse_run);
 }
 
 bool control_read_order(struct order *o)

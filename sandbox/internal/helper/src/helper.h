@@ -27,7 +27,8 @@ enum {
 #define SESSION_DIR "run/session"
 
 enum frame_kind {
-	FRAME_REQUEST = 1,
+	FRAME_BUILD = 1,
+	FRAME_RUN,
 	FRAME_SIGNAL,
 	FRAME_STREAMS,
 	FRAME_ERROR = 16,
@@ -85,27 +86,31 @@ struct limit {
 	uint64_t value;
 };
 
-enum request_flag { REQUEST_NULL_STDIN = 1, REQUEST_SESSION = 2 };
+enum run_flag { RUN_NULL_STDIN = 1, RUN_SESSION = 2 };
 
 struct request {
-	uint32_t flags;
+	// BUILD, which the launcher reads
 	uint32_t uid, gid;             // inside
 	uint32_t spare_uid, spare_gid; // on the host, for a root caller without an unprivileged owner
 	const char *hostname;
 	const char *tmpfs_size, *tmpfs_inodes;
-	uint32_t nops, nlimits;
+	uint32_t nops;
 	struct op ops[MAX_OPS];
+	const void *filter;
+	uint32_t filter_len; // instructions
+	// RUN, which init reads when the sandbox is there; its steps follow the others in ops
+	uint32_t flags;
+	uint32_t nlate, nlimits;
 	struct limit limits[MAX_LIMITS];
 	uint64_t max_memory;
 	uint32_t max_tasks, max_files;
 	const char *path, *dir;
 	char **argv, **envp;
-	const void *filter;
-	uint32_t filter_len; // instructions
 };
 
 // control.c: frames on the control socket.
-void control_read_request(struct request *r);
+void control_read_build(struct request *r);
+void control_read_run(struct request *r);
 // What the Go process wants of a running sandbox.
 struct order {
 	uint32_t kind; // FRAME_SIGNAL or FRAME_STREAMS
@@ -122,8 +127,9 @@ void control_streams(int err, const int *fds, uint32_t n);
 void control_exit(int wait_status, uint32_t limits_hit);
 _Noreturn void fail(enum stage s, int err, const char *detail);
 
-// request.c: false if the bytes are not a well-formed request.
-bool request_parse(struct request *r, char *buf, size_t len);
+// request.c: false if the bytes are not a well-formed body.
+bool request_parse_build(struct request *r, char *buf, size_t len);
+bool request_parse_run(struct request *r, char *buf, size_t len);
 
 // identity.c: who the sandbox is on the host and inside.
 struct identity {
@@ -145,6 +151,7 @@ int mount_set_readonly(int tree, const char *path);
 void root_open_early(struct request *r);
 void root_map_owners(struct request *r, struct identity id);
 int root_build(struct request *r);
+void root_add_late(int root, struct request *r);
 void root_enter(int root);
 
 // init.c, payload.c: the two processes inside.

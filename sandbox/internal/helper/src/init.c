@@ -126,7 +126,7 @@ static void supervise(const struct request *r, pid_t payload, int children)
 			struct order o;
 			if (!control_read_order(&o))
 				return;
-			if (!follow(&o, payload, r->flags & REQUEST_SESSION))
+			if (!follow(&o, payload, r->flags & RUN_SESSION))
 				return;
 		}
 		if (now_ms() >= due) {
@@ -152,7 +152,6 @@ void init_run(struct request *r, struct identity id, int launcher)
 	prctl(PR_SET_NAME, "sandbox-init");
 	identity_hide(false);
 	identity_map(r, id);
-	start_clocks();
 	identity_hide(true);
 	// Where the kernel lets us: the filter refuses nested user namespaces, and so
 	// does this; the host's user has 128 inotify instances for all that it runs.
@@ -162,8 +161,15 @@ void init_run(struct request *r, struct identity id, int launcher)
 	if (sethostname(r->hostname, strlen(r->hostname)) < 0)
 		fail(STAGE_CLONE, errno, "hostname");
 	raise_loopback();
-	bool session = r->flags & REQUEST_SESSION;
 	int root = root_build(r);
+
+	// Up to here nothing depends on the command.
+	control_read_run(r);
+	root_add_late(root, r);
+	identity_hide(false);
+	start_clocks();
+	identity_hide(true);
+	bool session = r->flags & RUN_SESSION;
 	if (session)
 		session_prepare(root);
 	root_enter(root);

@@ -44,7 +44,7 @@ int main(void)
 	static struct request r;
 	if (sys_close_range(CONTROL_FD + 1, 0) < 0)
 		fail(STAGE_REQUEST, errno, "close_range");
-	control_read_request(&r);
+	control_read_build(&r);
 	volunteer();
 	root_open_early(&r);
 	struct identity id = identity_choose(&r);

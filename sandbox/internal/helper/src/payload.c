@@ -90,12 +90,12 @@ void payload_run(const struct request *r, volatile int *failed)
 	reset_signals();
 	umask(022);
 	setsid();
-	if (r->flags & REQUEST_NULL_STDIN) {
+	if (r->flags & RUN_NULL_STDIN) {
 		int null = open("/dev/null", O_RDONLY);
 		if (null < 0 || dup2(null, 0) < 0)
 			give_up(failed, STAGE_DIR, "/dev/null");
 	}
-	bool session = r->flags & REQUEST_SESSION;
+	bool session = r->flags & RUN_SESSION;
 	if (session && !session_attach())
 		give_up(failed, STAGE_TERMINAL, "attach");
 	if (sys_close_range(CONTROL_FD, CLOSE_RANGE_CLOEXEC) < 0)

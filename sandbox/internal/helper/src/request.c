@@ -74,16 +74,31 @@ static char **take_vector(struct reader *in, char ***space, size_t *room)
 	return v;
 }
 
-bool request_parse(struct request *r, char *buf, size_t len)
+// Steps follow those that are there already.
+static bool take_ops(struct reader *in, struct request *r, uint32_t *n)
 {
-	static char *pointers[8192];
-	char **space = pointers;
-	size_t room = sizeof pointers / sizeof *pointers;
+	*n = take_u32(in);
+	if (*n > MAX_OPS - r->nops)
+		return false;
+	for (uint32_t i = 0; i < *n; i++) {
+		struct op *o = &r->ops[r->nops + i];
+		o->kind = take_u32(in);
+		o->flags = take_u32(in);
+		o->mode = take_u32(in);
+		o->path = take_string(in);
+		o->source = o->kind == OP_FILE ? take_bytes(in, &o->source_len) : take_string(in);
+		o->tree = -1;
+	}
+	return true;
+}
+
+bool request_parse_build(struct request *r, char *buf, size_t len)
+{
 	struct reader in = {.at = buf, .end = buf + len};
+	uint32_t n, bytes;
 
 	if (take_u32(&in) != PROTO_VERSION)
 		return false;
-	r->flags = take_u32(&in);
 	r->uid = take_u32(&in);
 	r->gid = take_u32(&in);
 	r->spare_uid = take_u32(&in);
@@ -91,19 +106,24 @@ bool request_parse(struct request *r, char *buf, size_t len)
 	r->hostname = take_string(&in);
 	r->tmpfs_size = take_string(&in);
 	r->tmpfs_inodes = take_string(&in);
-
-	r->nops = take_u32(&in);
-	if (r->nops > MAX_OPS)
+	if (!take_ops(&in, r, &n))
 		return false;
-	for (uint32_t i = 0; i < r->nops; i++) {
-		struct op *o = &r->ops[i];
-		o->kind = take_u32(&in);
-		o->flags = take_u32(&in);
-		o->mode = take_u32(&in);
-		o->path = take_string(&in);
-		o->source = o->kind == OP_FILE ? take_bytes(&in, &o->source_len) : take_string(&in);
-		o->tree = -1;
-	}
+	r->nops = n;
+	r->filter = take_bytes(&in, &bytes);
+	r->filter_len = bytes / 8;
+	return !in.bad && in.at == in.end && r->filter_len > 0 && bytes % 8 == 0;
+}
+
+bool request_parse_run(struct request *r, char *buf, size_t len)
+{
+	static char *pointers[8192];
+	char **space = pointers;
+	size_t room = sizeof pointers / sizeof *pointers;
+	struct reader in = {.at = buf, .end = buf + len};
+
+	r->flags = take_u32(&in);
+	if (!take_ops(&in, r, &r->nlate))
+		return false;
 	r->nlimits = take_u32(&in);
 	if (r->nlimits > MAX_LIMITS)
 		return false;
@@ -114,13 +134,9 @@ bool request_parse(struct request *r, char *buf, size_t len)
 	r->max_memory = take_u64(&in);
 	r->max_tasks = take_u32(&in);
 	r->max_files = take_u32(&in);
-
 	r->path = take_string(&in);
 	r->dir = take_string(&in);
 	r->argv = take_vector(&in, &space, &room);
 	r->envp = take_vector(&in, &space, &room);
-	uint32_t bytes;
-	r->filter = take_bytes(&in, &bytes);
-	r->filter_len = bytes / 8;
-	return !in.bad && in.at == in.end && r->argv[0] && r->filter_len > 0 && bytes % 8 == 0;
+	return !in.bad && in.at == in.end && r->argv[0];
 }

@@ -168,6 +168,12 @@ int root_build(struct request *r)
 	return root;
 }
 
+void root_add_late(int root, struct request *r)
+{
+	for (uint32_t i = r->nops; i < r->nops + r->nlate; i++)
+		apply(root, &r->ops[i]);
+}
+
 void root_enter(int root)
 {
 	if (mount_set_readonly(root, "") < 0)
