@@ -28,3 +28,14 @@ func (l Level) String() string {
 
 // MarshalText gives the level its name in JSON.
 func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads such a name.
+func (l *Level) UnmarshalText(text []byte) error {
+	for v := Level(0); v <= LevelCgroup; v++ {
+		if v.String() == string(text) {
+			*l = v
+			return nil
+		}
+	}
+	return fmt.Errorf("sandbox: no level %.32q", text)
+}

@@ -49,6 +49,7 @@ type process struct {
 	control *os.File
 	files   receiver // reads control
 	lent    map[proto.Files]*os.File
+	lacks   []string
 	stdin   *os.File // write end, or nil
 	streams [2]*capture
 	release func()     // stops the timer and the watch of ctx
@@ -105,6 +106,7 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 	}
 	first, err := p.ask(rest)
 	if started, ok := first.(proto.Started); ok {
+		p.lacks = lacking(started.Lacks)
 		if p.lent, ok = p.files.lend(started.Files); ok {
 			return p, nil
 		}

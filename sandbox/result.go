@@ -33,7 +33,11 @@ type Result struct {
 	Stdout, Stderr                   []byte
 	StdoutTruncated, StderrTruncated bool
 	Limit                            LimitKind
-	Level                            Level
+	// Level is how strongly the command was isolated, and Lacks what this host
+	// could not give to that level: each line is a name, a colon and what follows
+	// from it. Most hosts lack nothing.
+	Level Level
+	Lacks []string
 	// Duration is from the call of Run or Start to the end that Run or Wait saw.
 	Duration time.Duration
 	// CPU is the processor time of the processes that were waited for.

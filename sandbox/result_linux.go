@@ -14,7 +14,7 @@ import (
 // there is none.
 func (p *process) conclude(frame any, waitErr error) {
 	r := &p.result
-	r.Level = LevelNamespaces
+	r.Level, r.Lacks = LevelNamespaces, p.lacks
 	r.Duration = time.Since(p.begin)
 	out, errs := p.streams[0], p.streams[1]
 	r.Stdout, r.StdoutTruncated = out.kept, out.truncated

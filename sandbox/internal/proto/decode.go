@@ -38,7 +38,21 @@ func Read(r io.Reader) (any, error) {
 }
 
 // Started is the body of a STARTED frame: the payload has been executed.
-type Started struct{ Files Files }
+type Started struct {
+	Files Files
+	Lacks Lack
+}
+
+// Lack is a set of what this host does not give to a sandbox; as enum lack in helper.h.
+type Lack uint32
+
+// What may be lacking.
+const (
+	LackLandlock Lack = 1 << iota // all of it
+	LackTruncate                  // of Landlock: the right to truncate, ABI 3
+	LackIoctl                     // of Landlock: the right to make requests to devices, ABI 5
+	LackScopes                    // of Landlock: scopes of signals and abstract sockets, ABI 6
+)
 
 // Files is the set of files that come with STARTED.
 type Files uint32
@@ -60,8 +74,8 @@ func decode(kind Kind, b []byte) (any, error) {
 	switch {
 	case kind == KindError && len(b) >= 8:
 		return Failure{Stage: Stage(u32(b)), Errno: u32(b[4:]), Detail: string(b[8:])}, nil
-	case kind == KindStarted && len(b) == 4:
-		return Started{Files: Files(u32(b))}, nil
+	case kind == KindStarted && len(b) == 8:
+		return Started{Files: Files(u32(b)), Lacks: Lack(u32(b[4:]))}, nil
 	case kind == KindPipes && len(b) == 4:
 		return Pipes{Errno: u32(b)}, nil
 	case kind == KindExit && len(b) == 24:

@@ -30,7 +30,7 @@
 //	  SIGNAL   number target
 //	  STREAMS  name (32 bytes, the rest of the body)
 //	  ERROR    stage errno detail(rest of the body)
-//	  STARTED  set of the files that come with it, in the order of their bits
+//	  STARTED  set of the files that come with it, in the order of their bits; set of what is lacking
 //	  PIPES    errno; if 0 with four files: read and write end of stdout, of stderr
 //	  EXIT     waitStatus limitsHit user64(µs) system64(µs)
 package proto
@@ -78,6 +78,7 @@ const (
 	StageSeccomp
 	StageExec
 	StageTerminal
+	StageLandlock
 )
 
 var stageNames = [...]string{
@@ -86,7 +87,7 @@ var stageNames = [...]string{
 	StageRoot: "build the root", StageMount: "mount", StageProc: "mount /proc", StagePivot: "enter the root",
 	StagePrivilege: "remove privileges", StageDir: "enter the working directory", StageLimits: "set limits",
 	StageSeccomp: "load the system call filter", StageExec: "execute",
-	StageTerminal: "open a terminal",
+	StageTerminal: "open a terminal", StageLandlock: "restrict with Landlock",
 }
 
 func (s Stage) String() string {

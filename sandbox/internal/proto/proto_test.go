@@ -26,7 +26,7 @@ func TestRead(t *testing.T) {
 		"half header":  {[]byte{1, 2, 3}, nil, io.ErrUnexpectedEOF},
 		"half body":    {reply(KindExit, exit...)[:20], nil, io.ErrUnexpectedEOF},
 		"no body":      {reply(KindExit, exit...)[:8], nil, io.ErrUnexpectedEOF},
-		"started":      {reply(KindStarted, 3, 0, 0, 0), Started{FileTerminal | FileSide}, nil},
+		"started":      {reply(KindStarted, 3, 0, 0, 0, 1, 0, 0, 0), Started{FileTerminal | FileSide, LackLandlock}, nil},
 		"failure":      {reply(KindError, 4, 0, 0, 0, 28, 0, 0, 0, 'n', 's'), Failure{StageClone, 28, "ns"}, nil},
 		"pipes":        {reply(KindPipes, 28, 0, 0, 0), Pipes{28}, nil},
 		"short pipes":  {reply(KindPipes, 28), nil, ErrMalformed},
@@ -57,7 +57,7 @@ func TestRequestLength(t *testing.T) {
 }
 
 func TestStageNames(t *testing.T) {
-	for s := StageRequest; s <= StageTerminal; s++ {
+	for s := StageRequest; s <= StageLandlock; s++ {
 		require.NotEqual(t, "unknown stage", s.String())
 	}
 	require.Equal(t, "unknown stage", Stage(0).String())
@@ -65,7 +65,7 @@ func TestStageNames(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	f.Add(reply(KindStarted, 0, 0, 0, 0))
+	f.Add(reply(KindStarted, 0, 0, 0, 0, 0, 0, 0, 0))
 	f.Add(reply(KindError, 4, 0, 0, 0, 28, 0, 0, 0, 'n'))
 	f.Add(reply(KindExit, make([]byte, 24)...))
 	f.Fuzz(func(t *testing.T, b []byte) {

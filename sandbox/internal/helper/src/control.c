@@ -119,14 +119,15 @@ void control_lend(enum lent which, int fd)
 	lent_mask |= 1u << which;
 }
 
-void control_started(void)
+void control_started(uint32_t lacks)
 {
+	uint32_t body[2] = {lent_mask, lacks};
 	int fds[LENT_COUNT];
 	uint32_t n = 0;
 	for (int i = 0; i < LENT_COUNT; i++)
 		if (lent_mask & 1u << i)
 			fds[n++] = lent[i];
-	send_files(FRAME_STARTED, &lent_mask, sizeof lent_mask, fds, n);
+	send_files(FRAME_STARTED, body, sizeof body, fds, n);
 	for (uint32_t i = 0; i < n; i++)
 		close(fds[i]);
 }

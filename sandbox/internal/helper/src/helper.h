@@ -59,6 +59,7 @@ enum stage {
 	STAGE_SECCOMP,
 	STAGE_EXEC,
 	STAGE_TERMINAL,
+	STAGE_LANDLOCK,
 };
 
 enum op_kind { OP_DIR = 1, OP_FILE, OP_LINK, OP_BIND, OP_PROC, OP_PTS };
@@ -119,10 +120,12 @@ struct order {
 };
 bool control_read_order(struct order *o); // false: the Go process is gone
 bool control_closed(void);
+// What this kernel does not give, told by STARTED. As proto.Lack.
+enum lack { LACK_LANDLOCK = 1, LACK_TRUNCATE = 2, LACK_IOCTL = 4, LACK_SCOPES = 8 };
 // Files that STARTED hands to the Go process, which owns them from then on. As proto.File.
 enum lent { LENT_TERMINAL, LENT_SIDE, LENT_COUNT };
 void control_lend(enum lent which, int fd);
-void control_started(void);
+void control_started(uint32_t lacks);
 void control_streams(int err, const int *fds, uint32_t n);
 void control_exit(int wait_status, uint32_t limits_hit);
 _Noreturn void fail(enum stage s, int err, const char *detail);
@@ -158,10 +161,18 @@ void root_enter(int root);
 _Noreturn void init_run(struct request *r, struct identity id, int launcher);
 _Noreturn void payload_run(const struct request *r, volatile int *failed);
 
+// landlock.c: paths and scopes of the payload. Without REFER (ABI 2) no program could
+// rename into another directory, so what is older is not used.
+enum { LANDLOCK_LEAST_ABI = 2 };
+int landlock_abi(void);
+uint32_t landlock_lacks(void);
+bool landlock_confine(const struct request *r, int program); // program: a file outside of the root, or -1
+
 // session.c: the terminal of a session and the pipes of its commands.
 void session_prepare(int root);
 void session_open(const char *shell);
 bool session_attach(void);
+int session_program(void);
 void session_execute(const struct request *r);
 void session_started(void);
 void session_streams(const char name[static STREAM_NAME]);

@@ -201,7 +201,7 @@ void init_run(struct request *r, struct identity id, int launcher)
 		_exit(1);
 	if (session)
 		session_started();
-	control_started();
+	control_started(landlock_lacks());
 	// The streams end when the last process of the payload closes them.
 	for (int fd = 0; fd <= 2; fd++)
 		close(fd);

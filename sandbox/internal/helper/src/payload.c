@@ -106,6 +106,8 @@ void payload_run(const struct request *r, volatile int *failed)
 	for (uint32_t i = 0; i < r->nlimits; i++)
 		if (set_limit(&r->limits[i]) < 0)
 			give_up(failed, STAGE_LIMITS, "setrlimit");
+	if (!landlock_confine(r, session ? session_program() : -1))
+		give_up(failed, STAGE_LANDLOCK, "rules");
 	struct sock_fprog filter = {(unsigned short)r->filter_len, (struct sock_filter *)r->filter};
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0)
 		give_up(failed, STAGE_SECCOMP, "seccomp");

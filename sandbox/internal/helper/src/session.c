@@ -57,6 +57,11 @@ static void hide_shell(const char *path)
 		fail(STAGE_EXEC, errno, path);
 }
 
+int session_program(void)
+{
+	return hidden;
+}
+
 // In the payload; it returns when that fails.
 void session_execute(const struct request *r)
 {

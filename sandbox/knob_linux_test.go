@@ -1,0 +1,134 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/seccomp/policy"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// Fault knobs: a copy of this binary under a filter that answers chosen system
+// calls with an error, as older kernels, containers and security modules do. All
+// that it starts, the sandbox too, is under that filter.
+
+const knobVar = "LM_SANDBOX_TEST_KNOB"
+
+// knob is what the copy is to do.
+type knob struct {
+	Refuse  string // words like "clone3=ENOSYS"; "clone&0x10000000=EPERM" where a bit of argument 0 is set
+	Config  Config
+	Command string
+}
+
+// outcome is what it tells.
+type outcome struct {
+	Result Result
+	Err    string
+	Type   string // of the error, without the package
+	Remedy string
+}
+
+func init() {
+	roles["knob"] = func() {
+		var k knob
+		err := json.Unmarshal([]byte(os.Getenv(knobVar)), &k)
+		if err == nil {
+			err = refuseCalls(k.Refuse)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "knob:", err)
+			os.Exit(1)
+		}
+		var o outcome
+		o.Result, err = Run(context.Background(), k.Config, k.Command)
+		if err != nil {
+			o.Err, o.Remedy = err.Error(), remedyOf(err)
+			o.Type = strings.TrimPrefix(fmt.Sprintf("%T", err), "*sandbox.")
+		}
+		_ = json.NewEncoder(os.Stdout).Encode(o)
+	}
+}
+
+// turned runs a command in a sandbox made by a process that has these calls refused.
+func turned(t *testing.T, attr *syscall.SysProcAttr, k knob) outcome {
+	t.Helper()
+	b, err := json.Marshal(k)
+	require.NoError(t, err)
+	c := again("knob", knobVar+"="+string(b))
+	c.SysProcAttr = attr
+	var errs strings.Builder
+	c.Stderr = &errs
+	out, err := c.Output()
+	require.NoError(t, err, "%s%s", out, errs.String())
+	var o outcome
+	require.NoError(t, json.Unmarshal(out, &o), "%s", out)
+	return o
+}
+
+var errnos = map[string]syscall.Errno{"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS, "EACCES": unix.EACCES, "EINVAL": unix.EINVAL}
+
+// refuseCalls puts all threads of this process under the filter.
+func refuseCalls(words string) error {
+	info, err := policy.Arch(runtime.GOARCH)
+	if err != nil {
+		return err
+	}
+	load := func(at uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: at}
+	}
+	give := func(v uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: v}
+	}
+	var program []unix.SockFilter
+	for word := range strings.FieldsSeq(words) {
+		call, answer, _ := strings.Cut(word, "=")
+		call, bits, masked := strings.Cut(call, "&")
+		number, known := info.SyscallNames[call]
+		errno, named := errnos[answer]
+		if !known || !named {
+			return errors.New("no such knob: " + word)
+		}
+		program = append(program, load(0), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(number), Jf: 1})
+		if masked {
+			var mask uint32
+			if _, err := fmt.Sscanf(bits, "0x%x", &mask); err != nil {
+				return err
+			}
+			program[len(program)-1].Jf = 3
+			program = append(program, load(16), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: mask, Jf: 1})
+		}
+		program = append(program, give(unix.SECCOMP_RET_ERRNO|uint32(errno)))
+	}
+	program = append(program, give(unix.SECCOMP_RET_ALLOW))
+	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func TestKnob(t *testing.T) {
+	o := turned(t, nil, knob{Command: "echo out"})
+	require.Empty(t, o.Err)
+	require.Equal(t, "out\n", string(o.Result.Stdout))
+	require.GreaterOrEqual(t, o.Result.Level, LevelNamespaces)
+	require.Empty(t, o.Result.Lacks)
+	o = turned(t, nil, knob{Refuse: "pivot_root=EPERM", Command: "true"})
+	require.Equal(t, "ErrUserNamespace", o.Type, o.Err)
+}
