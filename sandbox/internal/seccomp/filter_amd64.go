@@ -2,5 +2,8 @@ package seccomp
 
 import _ "embed"
 
-//go:embed filter_amd64.bin
-var filter []byte
+//go:embed namespaces_amd64.bin
+var namespaces []byte
+
+//go:embed landlock_amd64.bin
+var landlock []byte

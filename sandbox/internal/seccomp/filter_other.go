@@ -2,4 +2,4 @@
 
 package seccomp
 
-var filter []byte
+var namespaces, landlock []byte

@@ -17,12 +17,14 @@ func main() {
 
 func run() error {
 	for _, goarch := range []string{"amd64", "arm64"} {
-		p, err := policy.Program(goarch)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile("filter_"+goarch+".bin", policy.Encode(p), 0o644); err != nil {
-			return err
+		for _, p := range policy.Profiles {
+			program, err := p.Program(goarch)
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(p.File(goarch), policy.Encode(program), 0o644); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

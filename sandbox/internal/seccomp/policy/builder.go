@@ -58,7 +58,7 @@ func (b *builder) load(offset uint32, next label) label { return b.then(opLoad, 
 
 // argument loads the low word of an argument. Only that word is compared: the
 // kernel ignores the high one of an int, so a 64-bit compare could be evaded.
-func (b *builder) argument(n uint32, next label) label { return b.load(16+8*n, next) }
+func (b *builder) argument(n uint32, next label) label { return b.load(offsetArgs+8*n, next) }
 
 func (b *builder) ret(action uint32) label {
 	if l, ok := b.returns[action]; ok && b.distance(l)+2 <= maxJump {

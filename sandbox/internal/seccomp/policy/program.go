@@ -6,6 +6,7 @@ package policy
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"sort"
 
 	"github.com/elastic/go-seccomp-bpf/arch"
@@ -27,6 +28,7 @@ const (
 const (
 	offsetNumber = 0
 	offsetArch   = 4
+	offsetArgs   = 16
 	x32Bit       = 0x40000000
 )
 
@@ -41,12 +43,43 @@ func Arch(goarch string) (*arch.Info, error) {
 	return nil, fmt.Errorf("no system call table for %s", goarch)
 }
 
+// Profile is one set of rules: what is in neither map is allowed.
+type Profile struct {
+	Name   string
+	denied map[string]uint32
+	rules  map[string]rule
+}
+
+var (
+	// Namespaces is for a payload in namespaces of its own.
+	Namespaces = Profile{Name: "namespaces", denied: denied, rules: rules}
+	// Landlock is for a payload that has only Landlock and this filter.
+	Landlock = Namespaces.stricter("landlock", landlockDenied, landlockRules)
+)
+
+// Profiles are all of them.
+var Profiles = []Profile{Namespaces, Landlock}
+
+// stricter returns p with calls refused, or with another rule for them.
+func (p Profile) stricter(name string, refused map[string]uint32, replaced map[string]rule) Profile {
+	out := Profile{Name: name, denied: maps.Clone(p.denied), rules: maps.Clone(p.rules)}
+	for call, action := range refused {
+		out.denied[call] = action
+		delete(out.rules, call)
+	}
+	maps.Copy(out.rules, replaced)
+	return out
+}
+
+// File is the name of the generated program for a GOARCH.
+func (p Profile) File(goarch string) string { return p.Name + "_" + goarch + ".bin" }
+
 // Program returns the filter for a GOARCH.
 //
 // A foreign ABI (i386 by int 0x80, x32, arm) kills the process: its numbers
 // mean other calls. A number that the table does not know gets ENOSYS, as on
 // an older kernel. A named call is allowed unless a rule says otherwise.
-func Program(goarch string) ([]bpf.RawInstruction, error) {
+func (p Profile) Program(goarch string) ([]bpf.RawInstruction, error) {
 	info, err := Arch(goarch)
 	if err != nil {
 		return nil, err
@@ -60,7 +93,7 @@ func Program(goarch string) ([]bpf.RawInstruction, error) {
 	b := &builder{returns: map[uint32]label{}}
 	targets := map[string]label{}
 	for _, n := range numbers {
-		if r, ok := rules[info.SyscallNumbers[n]]; ok {
+		if r, ok := p.rules[info.SyscallNumbers[n]]; ok {
 			targets[info.SyscallNumbers[n]] = r(b)
 		}
 	}
@@ -80,7 +113,7 @@ func Program(goarch string) ([]bpf.RawInstruction, error) {
 		}
 		if l, ok := targets[info.SyscallNumbers[n]]; ok {
 			add(n, span{block: true, target: l})
-		} else if action, ok := denied[info.SyscallNumbers[n]]; ok {
+		} else if action, ok := p.denied[info.SyscallNumbers[n]]; ok {
 			add(n, span{action: action})
 		} else {
 			add(n, span{action: Allow})

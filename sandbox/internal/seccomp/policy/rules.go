@@ -14,12 +14,13 @@ const (
 	sIFCHR = 0x2000
 	sIFBLK = 0x6000
 
-	afUnix, afInet, afInet6, afNetlink = 1, 2, 10, 16
-	sockTypeMask, sockRaw, sockPacket  = 0xf, 3, 10
-	protoUDPLite, protoMPTCP           = 136, 262
+	afUnix, afInet, afInet6, afNetlink  = 1, 2, 10, 16
+	sockTypeMask, sockStream, sockDgram = 0xf, 1, 2
+	sockRaw, sockPacket                 = 3, 10
+	protoTCP, protoUDP                  = 6, 17
 
-	cloneNewTime   = 0x00000080
-	cloneNewOthers = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+	// CLONE_NEWTIME is not among them: for clone its bit is one of the exit signal's.
+	cloneNamespaces = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 
 	prioUser, ioprioWhoUser = 2, 3
 
@@ -40,8 +41,7 @@ var rules = map[string]rule{
 	"mknod":     refuseDevice(1),
 	"mknodat":   refuseDevice(2),
 
-	"clone":       refuseBits(0, cloneNewOthers),
-	"unshare":     refuseBits(0, cloneNewOthers|cloneNewTime),
+	"clone":       refuseBits(0, cloneNamespaces),
 	"ioctl":       terminalRequests,
 	"personality": personalities,
 	"socket":      socketFamilies,
@@ -132,18 +132,29 @@ func onlyUnix(b *builder) label {
 	return b.argument(0, b.branch(opJEQ, afUnix, b.ret(Allow), b.ret(EAFNOSUPPORT)))
 }
 
-// Local, internet and routing sockets; no raw ones, and of the protocols no
-// young or rare ones.
+// Local, internet and routing sockets. Of the internet's only streams and
+// datagrams of TCP and UDP: any other type or protocol makes the kernel load
+// the module that has it.
 func socketFamilies(b *builder) label {
-	rare := b.branch(opJEQ, protoUDPLite, b.ret(EPROTONOSUPPORT), b.ret(Allow))
-	rare = b.argument(2, b.branch(opJEQ, protoMPTCP, b.ret(EPROTONOSUPPORT), rare))
-	raw := b.branch(opJEQ, sockPacket, b.ret(EPERM), rare)
-	raw = b.argument(1, b.then(opAnd, sockTypeMask, b.branch(opJEQ, sockRaw, b.ret(EPERM), raw)))
+	rare := b.ret(EPROTONOSUPPORT)
+	common := rare
+	for _, p := range []uint32{protoUDP, protoTCP, 0} {
+		common = b.branch(opJEQ, p, b.ret(Allow), common)
+	}
+	common = b.argument(2, common)
+	internet := rare
+	for _, t := range []uint32{sockDgram, sockStream} {
+		internet = b.branch(opJEQ, t, common, internet)
+	}
+	for _, t := range []uint32{sockPacket, sockRaw} {
+		internet = b.branch(opJEQ, t, b.ret(EPERM), internet)
+	}
+	internet = b.argument(1, b.then(opAnd, sockTypeMask, internet))
 	// Netlink sockets are raw by nature; only protocol 0, NETLINK_ROUTE, is of use.
 	route := b.argument(2, b.branch(opJEQ, 0, b.ret(Allow), b.ret(EAFNOSUPPORT)))
 	next := b.branch(opJEQ, afNetlink, route, b.ret(EAFNOSUPPORT))
-	for _, f := range []uint32{afInet6, afInet, afUnix} {
-		next = b.branch(opJEQ, f, raw, next)
+	for _, f := range []uint32{afInet6, afInet} {
+		next = b.branch(opJEQ, f, internet, next)
 	}
-	return b.argument(0, next)
+	return b.argument(0, b.branch(opJEQ, afUnix, b.ret(Allow), next))
 }
