@@ -1,6 +1,9 @@
 package sandbox
 
-import "io"
+import (
+	"io"
+	"log/slog"
+)
 
 // Config is all that a sandbox is made from: plain data, which may be copied
 // and used again. Its zero value is the strictest sandbox.
@@ -43,6 +46,13 @@ type Config struct {
 	Devices []string
 	// MinLevel is the weakest isolation that is acceptable; 0 is LevelNamespaces.
 	MinLevel Level
+	// Audit gets one record of each run, of each command of a session and of each
+	// session, refused ones included, when it has ended: who, which command, under
+	// which policy and limits, how it ended, what it used (docs/audit.md). Values of
+	// Env, input and output are not in it. Handle is called in the goroutine of the
+	// caller that waits, whatever Enabled says; its error is an ErrAudit. nil is no
+	// record. See OpenAuditFile.
+	Audit slog.Handler
 	// HelperPath is the sandbox helper installed at a path of its own, for hosts
 	// whose AppArmor policy names the programs that may make user namespaces;
 	// "" runs the embedded one from memory. It must be of this release.

@@ -2,11 +2,17 @@ package sandbox
 
 // Process is a program in a sandbox of its own. Its methods may be called from
 // any number of goroutines.
-type Process struct{ impl *process }
+type Process struct {
+	impl  *process
+	audit *audit
+}
 
 // Wait returns when the last process of the sandbox is gone, and frees what this
 // one holds. It may be called more than once. The errors are those of [Run].
-func (p *Process) Wait() (Result, error) { return p.impl.wait() }
+func (p *Process) Wait() (Result, error) {
+	r, err := p.impl.wait()
+	return r, p.audit.end(r, err)
+}
 
 // Signal sends a signal, by its number, to the program itself and not to what
 // it has started. After the end it returns os.ErrProcessDone.

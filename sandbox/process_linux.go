@@ -44,7 +44,8 @@ type process struct {
 	ctx     context.Context
 	begin   time.Time
 	limits  Limits
-	session bool // its streams are a terminal, and Wall is not its own
+	policy  string // its hash, where there is an audit
+	session bool   // its streams are a terminal, and Wall is not its own
 	cmd     *exec.Cmd
 	control *os.File
 	files   receiver // reads control
@@ -72,7 +73,7 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 	if err != nil {
 		return nil, err
 	}
-	return &Process{p}, nil
+	return &Process{impl: p}, nil
 }
 
 func execute(ctx context.Context, c Config, path string, argv []string, session bool) (*process, error) {
@@ -90,7 +91,7 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
-	p := &process{ctx: ctx, begin: begin, limits: limits, session: session, stopping: make(chan struct{})}
+	p := &process{ctx: ctx, begin: begin, limits: limits, policy: c.policyHash(request, limits), session: session, stopping: make(chan struct{})}
 	rest, err := p.launch(&c, request.Encode())
 	if err != nil {
 		return nil, err
@@ -329,6 +330,10 @@ func (p *process) exitFrame() any {
 func (p *process) wait() (Result, error) {
 	p.finish.Do(p.end)
 	return p.result, p.err
+}
+
+func (p *process) terms() terms {
+	return terms{policy: p.policy, limits: p.limits, level: LevelNamespaces}
 }
 
 func (p *process) kill() { p.stop(causeKill) }

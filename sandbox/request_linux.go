@@ -47,6 +47,9 @@ func (c *Config) request(path string, argv []string) (*proto.Request, Limits, er
 	if err != nil {
 		return nil, limits, err
 	}
+	if err := c.checkAudit(tree); err != nil {
+		return nil, limits, err
+	}
 	ops, err := tree.Plan()
 	if err != nil {
 		return nil, limits, &ErrConfig{"Root", err.Error()}

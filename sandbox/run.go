@@ -14,24 +14,30 @@ import "context"
 // # Errors
 //
 // [ErrConfig], [ErrUserNamespace], [ErrOwner], [ErrLevel], [ErrExec] (no bash),
-// [ErrSetup], [ErrStream], [ErrUnsupported].
+// [ErrSetup], [ErrStream], [ErrAudit], [ErrUnsupported].
 func Run(ctx context.Context, c Config, command string) (Result, error) {
-	if err := checkCommand(command); err != nil {
-		return Result{}, err
-	}
-	p, err := start(ctx, c, "/bin/bash", []string{"bash", "-c", command})
+	a := c.audit(ctx, "run", command)
+	p, err := a.follow(bash(ctx, c, command))
 	if err != nil {
 		return Result{}, err
 	}
 	return p.Wait()
 }
 
+func bash(ctx context.Context, c Config, command string) (*Process, error) {
+	if err := checkCommand(command); err != nil {
+		return nil, err
+	}
+	return start(ctx, c, "/bin/bash", []string{"bash", "-c", command})
+}
+
 // Start starts a program in a new sandbox and returns once it is executing. A
 // name without a slash is looked up in the PATH inside. ctx ends the program
 // as in [Run]. Wait must be called, and frees what the process holds.
 func Start(ctx context.Context, c Config, argv ...string) (*Process, error) {
+	a := c.audit(ctx, "process", argv...)
 	if err := checkArgv(argv); err != nil {
-		return nil, err
+		return a.follow(nil, err)
 	}
-	return start(ctx, c, argv[0], argv)
+	return a.follow(start(ctx, c, argv[0], argv))
 }

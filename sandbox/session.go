@@ -12,7 +12,10 @@ import (
 // terminal of its own. What a command changes in the shell (directory,
 // variables, functions, background jobs) is there for the next one. Its methods
 // may be called from any number of goroutines.
-type Session struct{ impl *session }
+type Session struct {
+	impl  *session
+	audit *audit
+}
 
 // ExecResult is how one command of a [Session] ended.
 type ExecResult struct {
@@ -73,11 +76,15 @@ var ErrClosed = fmt.Errorf("sandbox: the session is closed: %w", os.ErrClosed)
 //
 // Those of [Run].
 func NewSession(ctx context.Context, c Config) (*Session, error) {
+	a := c.audit(ctx, "session", "bash")
 	s, err := newSession(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, a.end(Result{}, err)
 	}
-	return &Session{s}, nil
+	if a != nil {
+		a.under(s.terms())
+	}
+	return &Session{s, a}, nil
 }
 
 // Exec runs a command line in the shell and returns when it has ended; what it
@@ -98,10 +105,12 @@ func NewSession(ctx context.Context, c Config) (*Session, error) {
 // [ErrSetup] (no pipes for it), ctx's. A command that fails, or runs into a limit of
 // its own, is a result and no error.
 func (s *Session) Exec(ctx context.Context, command string) (ExecResult, error) {
+	a := s.audit.exec(ctx, command)
 	if err := checkCommand(command); err != nil {
-		return ExecResult{}, err
+		return ExecResult{}, a.end(Result{}, err)
 	}
-	return s.impl.exec(ctx, command)
+	r, err := s.impl.exec(ctx, command)
+	return r, a.end(Result{ExitCode: r.ExitCode, Signal: r.Signal, Limit: r.Limit, Level: s.impl.terms().level}, err)
 }
 
 // Read reads what the terminal shows, as it comes: not text, not sanitised. It
@@ -131,5 +140,10 @@ func (s *Session) Level() Level { return LevelNamespaces }
 func (s *Session) Wait() error { return s.impl.wait() }
 
 // Close ends every process of the session, and returns when the last one is
-// gone. It may be called more than once.
-func (s *Session) Close() error { return s.impl.close() }
+// gone. It may be called more than once. With [Config.Audit] it writes the record
+// of the session, of which commands and their use of the terminal are a part: that
+// of a shell that has ended by itself too.
+func (s *Session) Close() error {
+	err := s.impl.close()
+	return s.audit.end(s.impl.result(), err)
+}

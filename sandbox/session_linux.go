@@ -164,6 +164,14 @@ func (s *session) close() error {
 	return nil
 }
 
+func (s *session) terms() terms { return s.process.terms() }
+
+// result is of the shell and all that ran in it, once the session is closed.
+func (s *session) result() Result {
+	r, _ := s.process.wait() // the error is s.exit
+	return r
+}
+
 func (s *session) read(p []byte) (int, error) { return s.term.read(p) }
 
 func (s *session) write(p []byte) (int, error) {

@@ -19,7 +19,12 @@ func (*process) wait() (Result, error) { return Result{}, ErrUnsupported }
 func (*process) signal(int) error      { return ErrUnsupported }
 func (*process) kill()                 {}
 
+func (*process) terms() terms { return terms{} }
+
 type session struct{}
+
+func (*session) terms() terms   { return terms{} }
+func (*session) result() Result { return Result{} }
 
 func newSession(context.Context, Config) (*session, error) {
 	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
@@ -34,6 +39,15 @@ func (*session) resize(_, _ uint16) error    { return ErrUnsupported }
 func (*session) signal(syscall.Signal) error { return ErrUnsupported }
 func (*session) wait() error                 { return ErrUnsupported }
 func (*session) close() error                { return ErrUnsupported }
+
+type auditSink struct{ path string }
+
+func openAuditSink(string) (*auditSink, error) {
+	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
+}
+func (*auditSink) Write(b []byte) (int, error) { return 0, ErrUnsupported }
+func (*auditSink) sync() error                 { return ErrUnsupported }
+func (*auditSink) close() error                { return ErrUnsupported }
 
 func probe(context.Context) (Report, error) {
 	return Report{}, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
