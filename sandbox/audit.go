@@ -103,7 +103,7 @@ func (a *audit) end(r Result, err error) error {
 	a.once.Do(func() {
 		record := slog.NewRecord(time.Now(), slog.LevelInfo, "sandbox "+a.what, 0)
 		record.AddAttrs(a.subject()...)
-		record.AddAttrs(outcome(r, err)...)
+		record.AddAttrs(ending(r, err)...)
 		// Enabled is not asked: there is no record that does not count.
 		if failed := a.handler.Handle(a.ctx, record); failed != nil {
 			var known *ErrAudit
@@ -133,8 +133,8 @@ func (a *audit) subject() []slog.Attr {
 		slog.String("policy", a.terms.policy), slog.Any("limits", a.config.Limits))
 }
 
-// outcome is how it ended and what it used.
-func outcome(r Result, err error) []slog.Attr {
+// ending is how it ended and what it used.
+func ending(r Result, err error) []slog.Attr {
 	end := "exit"
 	switch {
 	case err != nil:
@@ -145,7 +145,7 @@ func outcome(r Result, err error) []slog.Attr {
 		end = "signal"
 	}
 	attrs := []slog.Attr{slog.String("outcome", end), slog.Int("exit_code", r.ExitCode), slog.String("signal", r.Signal),
-		slog.String("limit", string(r.Limit)), slog.String("isolation", r.Level.String()),
+		slog.String("limit", string(r.Limit)), slog.String("isolation", r.Level.String()), slog.Any("lacks", r.Lacks),
 		slog.Float64("cpu_ms", float64(r.CPU.Microseconds())/1000)}
 	if err != nil {
 		attrs = append(attrs, slog.String("error_class", errorClass(err)), slog.String("error", cut(err.Error(), maxAuditText)))
