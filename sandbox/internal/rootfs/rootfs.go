@@ -103,14 +103,20 @@ func (p *plan) devices() {
 	}
 }
 
+// bootID is bound over the kernel's own.
+const bootID = "boot_id"
+
 // synthetic are the files of /etc that are the sandbox's own.
 var synthetic = map[string]string{
 	"passwd": "root:x:0:0:root:/root:/usr/sbin/nologin\n" +
 		"user:x:1000:1000:user:/home/user:/bin/bash\n" +
 		"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-	"group":         "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
-	"hosts":         "127.0.0.1 localhost " + Hostname + "\n::1 localhost\n",
-	"hostname":      Hostname + "\n",
+	"group":    "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+	"hosts":    "127.0.0.1 localhost " + Hostname + "\n::1 localhost\n",
+	"hostname": Hostname + "\n",
+	// The numbers by which the host and its start are told from others.
+	"machine-id":    "a5a4a0cfc3c14b7c8e2a0f9d5b1e7c36\n",
+	bootID:          "5b0e6d1c-9f43-4c1e-8a57-2f6d0c9b7e14\n",
 	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 
@@ -189,9 +195,9 @@ func (p *plan) entry(name, source string) {
 // read-only where it would change it.
 var (
 	maskedProc = []string{
-		"acpi", "bus", "cmdline", "config.gz", "diskstats", "driver", "fs", "interrupts", "iomem", "ioports", "kallsyms", "kcore",
-		"key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "modules", "mtrr",
-		"partitions", "sched_debug", "scsi", "slabinfo", "timer_list", "vmallocinfo",
+		"acpi", "asound", "bus", "cmdline", "config.gz", "diskstats", "driver", "fs", "interrupts", "iomem", "ioports", "kallsyms", "kcore",
+		"key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "mdstat", "modules", "mtrr",
+		"partitions", "sched_debug", "scsi", "slabinfo", "softirqs", "swaps", "timer_list", "timer_stats", "vmallocinfo",
 	}
 	readOnlyProc = []string{"irq", "sys", "sysrq-trigger"}
 )
@@ -214,6 +220,7 @@ var procMasks = sync.OnceValue(func() []proto.Op {
 	for _, name := range readOnlyProc {
 		p.bind("proc/"+name, "proc/"+name, inside)
 	}
+	p.bind("proc/sys/kernel/random/boot_id", "etc/"+bootID, inside)
 	return p.ops
 })
 

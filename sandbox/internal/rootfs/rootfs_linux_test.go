@@ -62,3 +62,25 @@ func TestPlanOfRoot(t *testing.T) {
 	_, err = Tree{Root: filepath.Join(root, "none")}.Plan()
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
+
+// What Docker hides of /proc and keeps from being written in a container without
+// privileges (moby, oci/defaults.go, DefaultLinuxSpec; /sys is not there at all):
+// none of it is open here.
+func TestNoWiderThanDocker(t *testing.T) {
+	masked := strings.Fields("acpi asound interrupts kcore keys latency_stats sched_debug scsi timer_list timer_stats")
+	readOnly := strings.Fields("bus fs irq sys sysrq-trigger")
+	require.Subset(t, maskedProc, masked)
+	require.Subset(t, append(maskedProc, readOnlyProc...), readOnly)
+
+	ops, err := Tree{}.Plan()
+	require.NoError(t, err)
+	over := map[string]proto.OpFlag{}
+	for _, o := range ops {
+		over[o.Path] = o.Flags
+	}
+	for _, name := range append(masked, readOnly...) {
+		if st, err := os.Stat("/proc/" + name); err == nil && st.Mode().Perm()&0o077 != 0 || name == "sysrq-trigger" {
+			require.NotZero(t, over["proc/"+name]&proto.BindReadOnly, name)
+		}
+	}
+}

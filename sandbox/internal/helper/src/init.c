@@ -158,7 +158,7 @@ void init_run(struct request *r, struct identity id, int launcher)
 	write_once("/proc/sys/user/max_user_namespaces", "0");
 	write_once("/proc/sys/user/max_inotify_instances", "32");
 	write_once("/proc/sys/user/max_inotify_watches", "8192");
-	if (sethostname(r->hostname, strlen(r->hostname)) < 0)
+	if (sethostname(r->hostname, strlen(r->hostname)) < 0 || setdomainname("", 0) < 0)
 		fail(STAGE_CLONE, errno, "hostname");
 	raise_loopback();
 	int root = root_build(r);
