@@ -3,6 +3,8 @@ package sandbox
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 )
 
 // ErrUnsupported is returned where there is no sandbox at all: on systems other
@@ -93,3 +95,16 @@ type ErrStream struct {
 func (e *ErrStream) Error() string { return fmt.Sprintf("sandbox: stream %s: %v", e.Stream, e.Err) }
 
 func (e *ErrStream) Unwrap() error { return e.Err }
+
+// reason is an error without the path, which the caller knows.
+func reason(err error) string {
+	var p *fs.PathError
+	var l *os.LinkError
+	switch {
+	case errors.As(err, &p):
+		return p.Err.Error()
+	case errors.As(err, &l):
+		return l.Err.Error()
+	}
+	return err.Error()
+}

@@ -1,24 +1,13 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"syscall"
 
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
 )
-
-// reason is an error without the path, which the caller knows.
-func reason(err error) string {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err.Error()
-	}
-	return err.Error()
-}
 
 // explain turns the helper's failure into the error that says what to do.
 func explain(f proto.Failure, r *proto.Request, c *Config) error {

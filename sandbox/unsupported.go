@@ -52,3 +52,11 @@ func (*auditSink) close() error                { return ErrUnsupported }
 func probe(context.Context) (Report, error) {
 	return Report{}, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
 }
+
+type owner struct{}
+
+func (owner) do(f func() error) error { return f() }
+
+func openFiles(string, FileLimits) (*Files, error) {
+	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
+}
