@@ -42,7 +42,13 @@ type Config struct {
 	StopAtOutput bool
 	// Net is the network; the zero value is none.
 	Net Net
-	// Devices are device nodes of the host, none by default. Not in this version.
+	// Devices are nodes of GPUs of the host, as GPUDevices lists them, at the same
+	// paths inside; none by default. With any, parts of /sys (processors, memory nodes,
+	// GPUs) and /proc/driver are visible too, read-only. Other devices than NVIDIA's,
+	// render nodes of DRM and AMD's kfd are an ErrConfig; one that is absent, or that
+	// the user behind the sandbox may not open, is an ErrDevice. A GPU's memory is in
+	// no limit, a bug of its driver is a way out, and what others left in its memory
+	// is the driver's to clear.
 	Devices []string
 	// MinLevel is the weakest isolation that is acceptable; 0 is LevelNamespaces.
 	MinLevel Level

@@ -21,6 +21,9 @@ func explain(f proto.Failure, r *proto.Request, c *Config) error {
 		return &ErrOwner{Path: hostPath(f.Detail, r), Err: errno,
 			Remedy: "give it to an unprivileged user, or use one on ext4, xfs, btrfs or (from Linux 6.3) tmpfs"}
 	case proto.StageMount, proto.StageRoot:
+		if err := explainDevice(f.Detail, errno, r, c); err != nil {
+			return err
+		}
 		if field := targetField(f.Detail, c); field != "" && (errno == syscall.ELOOP || errno == syscall.ENOTDIR) {
 			return &ErrConfig{field, "leads through a symbolic link or a file of the root"}
 		}

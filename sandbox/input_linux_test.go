@@ -136,7 +136,7 @@ func TestHugeLimits(t *testing.T) { // 104
 }
 
 func TestFeaturesOfLaterVersions(t *testing.T) {
-	for _, c := range []Config{{Net: NetHost}, {Net: NetAllowList}, {Devices: []string{"/dev/null"}}} {
+	for _, c := range []Config{{Net: NetHost}, {Net: NetAllowList}} {
 		_, err := Run(t.Context(), c, "true")
 		require.ErrorIs(t, err, ErrUnsupported)
 		require.ErrorIs(t, err, errors.ErrUnsupported)

@@ -35,6 +35,9 @@ func (c *Config) request(path string, argv []string) (*proto.Request, Limits, er
 	if err := c.checkBinds(); err != nil {
 		return nil, limits, err
 	}
+	if err := c.checkDevices(); err != nil {
+		return nil, limits, err
+	}
 	env, err := c.environment()
 	if err != nil {
 		return nil, limits, err
@@ -108,7 +111,7 @@ func (l Limits) resources() []proto.Limit {
 
 // tree checks the host paths of c.
 func (c *Config) tree() (rootfs.Tree, error) {
-	t := rootfs.Tree{}
+	t := rootfs.Tree{Devices: c.Devices}
 	var err error
 	if t.Root, err = hostDir("Root", c.Root); err != nil {
 		return t, err

@@ -111,9 +111,6 @@ func (c *Config) checkFeatures() error {
 	if c.Net != NetNone {
 		return fmt.Errorf("%w: Net: only NetNone in this version", ErrUnsupported)
 	}
-	if len(c.Devices) > 0 {
-		return fmt.Errorf("%w: Devices: none in this version", ErrUnsupported)
-	}
 	if c.HelperPath != "" && !path.IsAbs(c.HelperPath) {
 		return &ErrConfig{"HelperPath", fmt.Sprintf("%.64q is not absolute", c.HelperPath)}
 	}

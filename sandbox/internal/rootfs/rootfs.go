@@ -23,6 +23,7 @@ type Tree struct {
 	Root      string // "" = the host's own system directories
 	Workspace string // "" = an empty one
 	Binds     []Bind
+	Devices   []string // nodes of GPUs
 }
 
 // Hostname is what the sandbox calls itself.
@@ -36,7 +37,8 @@ func (t Tree) Plan() ([]proto.Op, error) {
 	if err := p.system(t.Root); err != nil {
 		return nil, err
 	}
-	p.proc()
+	p.proc(len(t.Devices) > 0)
+	p.gpus(t.Devices)
 	p.writable(t.Workspace == "")
 	if t.Workspace != "" {
 		p.bind("workspace", t.Workspace, proto.BindOwner)
@@ -224,9 +226,14 @@ var procMasks = sync.OnceValue(func() []proto.Op {
 	return p.ops
 })
 
-func (p *plan) proc() {
+// proc shows what drivers tell only to one who has a device of theirs.
+func (p *plan) proc(drivers bool) {
 	p.ops = append(p.ops, proto.Op{Kind: proto.OpProc, Path: "proc"})
-	p.ops = append(p.ops, procMasks()...)
+	for _, mask := range procMasks() {
+		if !drivers || mask.Path != "proc/driver" {
+			p.ops = append(p.ops, mask)
+		}
+	}
 }
 
 // writable binds directories of the read-only root back read-write.

@@ -101,6 +101,10 @@ static void bind_tree(int root, int dir, const char *name, struct op *o)
 	if (sys_move_mount(tree, dir, name) < 0 && !may_be_missing(o))
 		fail(STAGE_MOUNT, errno, o->path);
 	close(tree);
+	// A device that was asked for must be of use: no program tells EACCES of it well.
+	if (o->flags & BIND_DEVICE && !(o->flags & BIND_OPTIONAL) &&
+	    syscall(SYS_faccessat2, dir, name, R_OK | W_OK, AT_EACCESS) < 0)
+		fail(STAGE_MOUNT, errno, o->path);
 }
 
 static void attach_filesystem(int dir, const char *name, const struct op *o, const char *type,
