@@ -141,10 +141,6 @@ func TestFeaturesOfLaterVersions(t *testing.T) {
 		require.ErrorIs(t, err, ErrUnsupported)
 		require.ErrorIs(t, err, errors.ErrUnsupported)
 	}
-	_, err := Run(t.Context(), Config{MinLevel: LevelCgroup}, "true")
-	var level *ErrLevel
-	require.ErrorAs(t, err, &level)
-	require.Equal(t, LevelNamespaces, level.Have)
 }
 
 func TestExitCodes(t *testing.T) { // 107

@@ -9,8 +9,8 @@ const (
 	// LevelNamespaces is eight namespaces, an own root, no capability, a system
 	// call filter; limits by rlimits and by pid 1's watch.
 	LevelNamespaces Level = 2
-	// LevelCgroup has limits by a control group besides. This version does not
-	// reach it.
+	// LevelCgroup has the limits of memory, pids and processor time kept by a
+	// control group besides, v1 or v2. It is used wherever the caller may make one.
 	LevelCgroup Level = 3
 )
 

@@ -9,12 +9,28 @@ type Limits struct {
 	// tree gets SIGKILL, with no grace: a command can ignore anything else.
 	// Default 60 s.
 	Wall time.Duration
-	// CPU is processor time, whole seconds rounded up, of each process
-	// (RLIMIT_CPU): a tree of n processes may use n times as much. Default 60 s.
+	// CPU is processor time, whole seconds rounded up. A process that reaches it
+	// gets SIGXCPU, and SIGKILL a second later (RLIMIT_CPU); when all processes
+	// together are 200 ms above it the tree is killed. Without a control group
+	// pid 1 adds them up every 100 ms, and misses children that their parent has
+	// reaped by ignoring SIGCHLD. In a [Session] it is of each process only.
+	// Default 60 s.
 	CPU time.Duration
-	// Memory is bytes of anonymous and shared memory and of page tables of all
-	// processes together, as pid 1 samples it every 20 ms; above it the tree is
-	// killed. Between two samples one process can reach twice the limit
+	// CPUs is the processors' worth of time that the tree may use at once, 0.5 or
+	// 2 for example (cpu.max, cpu.cfs_quota_us); it is slowed down, not ended. 0
+	// is all: in a control group the tree then has the weight of one ordinary
+	// process against the rest of the caller's group. Needs LevelCgroup.
+	CPUs float64
+	// ReadRate and WriteRate are bytes a second from and to each disk of the host
+	// (io.max, blkio.throttle); the tree is slowed down, not ended. cgroup v1 does
+	// not slow down writes that go through the page cache. 0 is no bound. They
+	// need LevelCgroup.
+	ReadRate, WriteRate int64
+	// Memory is bytes of all processes together; above it the tree is killed.
+	// In a control group it is all that the kernel charges, and holds at any
+	// moment: pages, files on the sandbox's tmpfs, page tables, pipes, sockets; the
+	// page cache of the host's files gives way first. Without one it is anonymous
+	// and shared memory and page tables, as pid 1 samples it every 20 to 100 ms. Between two samples one process can reach twice the limit
 	// (RLIMIT_DATA), several can reach more. What no process maps is not seen:
 	// files on the sandbox's tmpfs (they count in Disk), and what the kernel
 	// keeps for sockets, pipes and other open files, hundreds of megabytes at the

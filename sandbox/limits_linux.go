@@ -16,6 +16,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	}{
 		{"Wall", l.Wall < 0}, {"CPU", l.CPU < 0}, {"Memory", l.Memory < 0}, {"Pids", l.Pids < 0},
 		{"Disk", l.Disk < 0}, {"Files", l.Files < 0}, {"Output", l.Output < 0},
+		{"CPUs", l.CPUs < 0 || math.IsNaN(l.CPUs) || math.IsInf(l.CPUs, 0)}, {"ReadRate", l.ReadRate < 0}, {"WriteRate", l.WriteRate < 0},
 	} {
 		if f.bad {
 			return l, &ErrConfig{"Limits." + f.name, "negative; 0 gives the default"}
@@ -47,3 +48,14 @@ func orDefault[T int | int64 | time.Duration](v, d T) T {
 func (l Limits) cpuSeconds() uint64 {
 	return uint64((l.CPU-1)/time.Second) + 1
 }
+
+// cpuGrace lets the SIGXCPU of a single process come first.
+const cpuGrace = 200 * time.Millisecond
+
+// treeCPU is what all processes together may use, in ms.
+func (l Limits) treeCPU() uint64 {
+	return l.cpuSeconds()*1000 + uint64(cpuGrace/time.Millisecond)
+}
+
+// needGroup says whether something is asked for that only a control group can keep.
+func (l Limits) needGroup() bool { return l.CPUs > 0 || l.ReadRate > 0 || l.WriteRate > 0 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/cgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,7 +30,7 @@ func probe(ctx context.Context) (Report, error) {
 		Feature{"no capabilities", strings.Contains(out, "CapEff:\t0000000000000000"), "every set is empty", ""},
 		Feature{"no_new_privs", strings.Contains(out, "NoNewPrivs:\t1"), "set-user-id programs gain nothing", ""},
 		Feature{"seccomp", strings.Contains(out, "Seccomp:\t2"), "system call filter", ""},
-		idmap(), landlock(), cgroup())
+		idmap(), landlock(), controlGroup())
 	for i := range r.Features {
 		f := &r.Features[i]
 		if !f.OK && f.Remedy == "" {
@@ -97,15 +98,10 @@ func landlock() Feature {
 	return Feature{Name: f.Name, OK: true, Detail: fmt.Sprintf("ABI %d; not used by this version", abi)}
 }
 
-func cgroup() Feature {
-	f := Feature{Name: "cgroup", Remedy: "cgroup v2 with memory, pids and cpu delegated to this user"}
-	b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
-	if err == nil {
-		return Feature{Name: f.Name, OK: true, Detail: "v2: " + strings.TrimSpace(string(b)) + "; not used by this version"}
+func controlGroup() Feature {
+	detail, err := cgroup.Probe()
+	if err != nil {
+		return Feature{Name: "cgroup", Detail: err.Error() + "; limits are kept by rlimits and pid 1", Remedy: groupRemedy}
 	}
-	f.Detail = "no cgroup v2 at /sys/fs/cgroup; limits are kept by rlimits and pid 1"
-	if _, err := os.Stat("/sys/fs/cgroup/memory"); err == nil {
-		f.Detail = "v1; limits are kept by rlimits and pid 1"
-	}
-	return f
+	return Feature{Name: "cgroup", OK: true, Detail: detail}
 }

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/cgroup"
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/helper"
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
 	"golang.org/x/sys/unix"
@@ -50,8 +52,10 @@ type process struct {
 	control *os.File
 	files   receiver // reads control
 	lent    map[proto.Files]*os.File
+	level   Level
 	lacks   []string
-	stdin   *os.File // write end, or nil
+	group   *cgroup.Group // or nil
+	stdin   *os.File      // write end, or nil
 	streams [2]*capture
 	release func()     // stops the timer and the watch of ctx
 	last    func() any // waits for the EXIT frame where somebody else reads control, or nil
@@ -64,8 +68,9 @@ type process struct {
 	force    *time.Timer
 	stdinErr error
 
-	result Result // valid once finish is done
-	err    error
+	result          Result // valid once finish is done
+	err             error
+	killedForMemory bool
 }
 
 func start(ctx context.Context, c Config, path string, argv []string) (*Process, error) {
@@ -87,13 +92,23 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 	}
 	if session {
 		request.Flags = proto.FlagSession
+		request.MaxCPU = math.MaxInt64 / uint64(time.Millisecond) // no sum for a shell that may live for days
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
-	p := &process{ctx: ctx, begin: begin, limits: limits, policy: c.policyHash(request, limits), session: session, stopping: make(chan struct{})}
+	p := &process{ctx: ctx, begin: begin, limits: limits, policy: c.policyHash(request, limits), session: session, level: LevelNamespaces, stopping: make(chan struct{})}
+	if p.group, err = c.group(limits, request); err != nil {
+		return nil, err
+	}
+	if p.group != nil {
+		p.level = LevelCgroup
+	}
 	rest, err := p.launch(&c, request.Encode())
 	if err != nil {
+		if p.group != nil {
+			p.group.Remove()
+		}
 		return nil, err
 	}
 	stopContext := context.AfterFunc(ctx, func() { p.stop(causeContext) })
@@ -159,6 +174,9 @@ func (p *process) launch(c *Config, request []byte) ([]byte, error) {
 		Path: path, Args: []string{"lm-sandbox-helper"}, Env: []string{}, ExtraFiles: append(theirs[:1:1], extra...),
 		// No terminal of the caller's, nor the signals that it sends to its group.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+	}
+	if p.group != nil && p.group.Dir != nil {
+		p.cmd.SysProcAttr.UseCgroupFD, p.cmd.SysProcAttr.CgroupFD = true, int(p.group.Dir.Fd())
 	}
 	outputs := [2]*os.File{}
 	if !p.session {

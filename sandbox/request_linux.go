@@ -74,7 +74,7 @@ func (c *Config) request(path string, argv []string) (*proto.Request, Limits, er
 		},
 		Run: proto.Run{
 			Limits:    limits.resources(),
-			MaxMemory: uint64(limits.Memory), MaxTasks: uint32(limits.Pids) + initTasks, MaxFiles: uint32(limits.Files),
+			MaxMemory: uint64(limits.Memory), MaxCPU: limits.treeCPU(), MaxTasks: uint32(limits.Pids) + initTasks, MaxFiles: uint32(limits.Files),
 			Path: path, Dir: dir, Argv: argv, Env: env,
 		},
 	}

@@ -40,6 +40,27 @@ type Result struct {
 	Lacks []string
 	// Duration is from the call of Run or Start to the end that Run or Wait saw.
 	Duration time.Duration
-	// CPU is the processor time of the processes that were waited for.
+	// CPU is Usage.CPU.
 	CPU time.Duration
+	// Usage is what the command used, as far as it is known.
+	Usage Usage
+}
+
+// Usage is what all processes of a sandbox used together, its own pid 1 included;
+// 0 is unknown. At LevelCgroup CPU, MemoryPeak and PidsPeak are the kernel's own
+// counts (cpuacct.usage or cpu.stat, memory.max_usage_in_bytes or memory.peak,
+// pids.peak). Below, CPU is that of the processes that were waited for
+// (getrusage), and the peaks are the highest of pid 1's samples of /proc, which
+// do not see what comes and goes between two of them.
+type Usage struct {
+	CPU time.Duration
+	// MemoryPeak is bytes. A control group counts the page cache, tmpfs and the
+	// kernel's own memory too; a sample counts anonymous and shared pages, once
+	// for each process, and page tables.
+	MemoryPeak int64
+	PidsPeak   int64 // processes and threads
+	// ReadBytes and WriteBytes are from and to disks, by the processes that were
+	// waited for (getrusage): what is found in the page cache is not read, and what
+	// is written into it counts although it may reach the disk later, or never.
+	ReadBytes, WriteBytes int64
 }

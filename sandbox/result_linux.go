@@ -14,7 +14,7 @@ import (
 // there is none.
 func (p *process) conclude(frame any, waitErr error) {
 	r := &p.result
-	r.Level, r.Lacks = LevelNamespaces, p.lacks
+	r.Level, r.Lacks = p.level, p.lacks
 	r.Duration = time.Since(p.begin)
 	out, errs := p.streams[0], p.streams[1]
 	r.Stdout, r.StdoutTruncated = out.kept, out.truncated
@@ -23,8 +23,10 @@ func (p *process) conclude(frame any, waitErr error) {
 	p.err = errors.Join(out.liveErr, errs.liveErr, p.stdinErr)
 	p.mu.Unlock()
 
-	if e, ok := frame.(proto.Exit); ok {
-		r.CPU = time.Duration(e.UserTime+e.SystemTime) * time.Microsecond
+	e, ok := frame.(proto.Exit)
+	r.Usage = p.account(e)
+	r.CPU = r.Usage.CPU
+	if ok {
 		r.status(syscall.WaitStatus(e.WaitStatus))
 		r.Limit = p.limits.hit(r, e.Hit)
 		if p.stopped == causeOutput {
@@ -42,6 +44,10 @@ func (p *process) conclude(frame any, waitErr error) {
 	case causeContext:
 		p.err = errors.Join(fmt.Errorf("sandbox: %w", p.ctx.Err()), p.err)
 	default:
+		if p.killedForMemory { // the victim was the sandbox's own pid 1
+			r.Limit = LimitMemory
+			return
+		}
 		if waitErr == nil {
 			waitErr = errors.New("it ended without a result")
 		}
@@ -84,6 +90,8 @@ func (l Limits) hit(r *Result, h proto.Hit) LimitKind {
 	switch {
 	case h&proto.HitMemory != 0:
 		return LimitMemory
+	case h&proto.HitCPU != 0:
+		return LimitCPU
 	case (by(unix.SIGXCPU) || by(unix.SIGKILL)) && r.CPU >= cpu*3/4:
 		return LimitCPU
 	case by(unix.SIGXFSZ) && (r.Signal != "" || h&proto.HitDisk != 0):

@@ -133,7 +133,7 @@ func (s *Session) Resize(rows, cols uint16) error { return s.impl.resize(rows, c
 func (s *Session) Signal(sig syscall.Signal) error { return s.impl.signal(sig) }
 
 // Level is how strongly the session is isolated.
-func (s *Session) Level() Level { return LevelNamespaces }
+func (s *Session) Level() Level { return s.impl.level() }
 
 // Wait returns when the shell has ended, and says how: an [ErrShellExited], or
 // [ErrClosed]. Nothing of the sandbox is left then.

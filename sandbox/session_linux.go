@@ -85,6 +85,8 @@ func newSession(ctx context.Context, c Config) (*session, error) {
 	return s, nil
 }
 
+func (s *session) level() Level { return s.process.level }
+
 // ready waits for the driver's first report.
 func (s *session) ready(ctx context.Context) error {
 	patient, cancel := context.WithTimeout(ctx, startPatience)

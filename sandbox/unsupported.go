@@ -37,6 +37,7 @@ func (*session) read([]byte) (int, error)    { return 0, ErrUnsupported }
 func (*session) write([]byte) (int, error)   { return 0, ErrUnsupported }
 func (*session) resize(_, _ uint16) error    { return ErrUnsupported }
 func (*session) signal(syscall.Signal) error { return ErrUnsupported }
+func (*session) level() Level                { return 0 }
 func (*session) wait() error                 { return ErrUnsupported }
 func (*session) close() error                { return ErrUnsupported }
 

@@ -78,8 +78,9 @@ func decode(kind Kind, b []byte) (any, error) {
 		return Started{Files: Files(u32(b)), Lacks: Lack(u32(b[4:]))}, nil
 	case kind == KindPipes && len(b) == 4:
 		return Pipes{Errno: u32(b)}, nil
-	case kind == KindExit && len(b) == 24:
-		return Exit{WaitStatus: u32(b), Hit: Hit(u32(b[4:])), UserTime: u64(b[8:]), SystemTime: u64(b[16:])}, nil
+	case kind == KindExit && len(b) == 56:
+		return Exit{WaitStatus: u32(b), Hit: Hit(u32(b[4:])), UserTime: u64(b[8:]), SystemTime: u64(b[16:]),
+			Read: u64(b[24:]), Written: u64(b[32:]), Memory: u64(b[40:]), Tasks: u64(b[48:])}, nil
 	}
 	return nil, fmt.Errorf("%w: kind %d, %d bytes", ErrMalformed, kind, len(b))
 }

@@ -55,6 +55,14 @@ func (b *Build) Encode() []byte {
 	e.bytes(b.TmpfsInodes)
 	e.ops(b.Ops)
 	e.bytes(string(b.Filter))
+	e.vector(b.Enter)
+	e.u32(uint32(len(b.Gauges)))
+	for _, g := range b.Gauges {
+		e.u32(uint32(g.Hit))
+		e.u64(g.Limit)
+		e.bytes(g.Path)
+		e.bytes(g.Key)
+	}
 	return e.finish()
 }
 
@@ -69,6 +77,7 @@ func (r *Run) Encode() []byte {
 		e.u64(l.Value)
 	}
 	e.u64(r.MaxMemory)
+	e.u64(r.MaxCPU)
 	e.u32(r.MaxTasks)
 	e.u32(r.MaxFiles)
 	e.bytes(r.Path)

@@ -25,14 +25,15 @@
 //	| kind   | length | body
 //	+--------+--------+----------------------
 //	  BUILD    version uid gid spareUID spareGID hostname tmpfsSize tmpfsInodes n{op} filter
-//	  RUN      flags n{op} n{resource value64} memory64 tasks files path dir n{argv} n{env}
+//	           n{file to enter a control group} n{hit limit64 path key}
+//	  RUN      flags n{op} n{resource value64} memory64 cpu64(ms) tasks files path dir n{argv} n{env}
 //	           where op is: kind flags mode path source
 //	  SIGNAL   number target
 //	  STREAMS  name (32 bytes, the rest of the body)
 //	  ERROR    stage errno detail(rest of the body)
 //	  STARTED  set of the files that come with it, in the order of their bits; set of what is lacking
 //	  PIPES    errno; if 0 with four files: read and write end of stdout, of stderr
-//	  EXIT     waitStatus limitsHit user64(µs) system64(µs)
+//	  EXIT     waitStatus limitsHit user64(µs) system64(µs) read64 written64 memory64 tasks64
 package proto
 
 // Version is checked by the helper, so that an installed helper of another
@@ -79,6 +80,7 @@ const (
 	StageExec
 	StageTerminal
 	StageLandlock
+	StageCgroup
 )
 
 var stageNames = [...]string{
@@ -88,6 +90,7 @@ var stageNames = [...]string{
 	StagePrivilege: "remove privileges", StageDir: "enter the working directory", StageLimits: "set limits",
 	StageSeccomp: "load the system call filter", StageExec: "execute",
 	StageTerminal: "open a terminal", StageLandlock: "restrict with Landlock",
+	StageCgroup: "enter the control group",
 }
 
 func (s Stage) String() string {
@@ -176,6 +179,17 @@ type Build struct {
 	TmpfsInodes        string
 	Ops                []Op
 	Filter             []byte
+	// Enter are files of control groups to which the launcher writes "0".
+	Enter  []string
+	Gauges []Gauge
+}
+
+// Gauge is a file with a count of a control group. When the number behind Key
+// reaches Limit, Hit has been hit. As MAX_GAUGES in helper.h there are four at most.
+type Gauge struct {
+	Hit       Hit
+	Limit     uint64
+	Path, Key string
 }
 
 // Run says what to run in it, and what is to be added to the root before.
@@ -184,6 +198,7 @@ type Run struct {
 	Late               []Op
 	Limits             []Limit
 	MaxMemory          uint64
+	MaxCPU             uint64 // ms of all processes together, where no Gauge counts it
 	MaxTasks, MaxFiles uint32
 	Path, Dir          string
 	Argv, Env          []string
@@ -203,11 +218,14 @@ type Failure struct {
 }
 
 // Exit is the body of an EXIT frame. UserTime and SystemTime are microseconds
-// of all processes of the tree that were waited for.
+// of all processes of the tree that were waited for; Read and Written are bytes
+// of theirs from and to disks. Memory and Tasks are the most that pid 1 saw.
 type Exit struct {
 	WaitStatus           uint32
 	Hit                  Hit
 	UserTime, SystemTime uint64
+	Read, Written        uint64
+	Memory, Tasks        uint64
 }
 
 // Hit is the set of limits that pid 1 saw reached.
@@ -219,4 +237,5 @@ const (
 	HitTasks
 	HitFiles
 	HitDisk
+	HitCPU
 )

@@ -17,6 +17,9 @@ func reply(kind Kind, body ...byte) []byte {
 
 func TestRead(t *testing.T) {
 	exit := append(append(append([]byte{0, 1, 0, 0}, 8, 0, 0, 0), 7, 0, 0, 0, 0, 0, 0, 0), 9, 0, 0, 0, 0, 0, 0, 0)
+	for n := range byte(4) {
+		exit = append(exit, n+1, 0, 0, 0, 0, 0, 0, 0)
+	}
 	tests := map[string]struct {
 		in   []byte
 		want any
@@ -30,7 +33,7 @@ func TestRead(t *testing.T) {
 		"failure":      {reply(KindError, 4, 0, 0, 0, 28, 0, 0, 0, 'n', 's'), Failure{StageClone, 28, "ns"}, nil},
 		"pipes":        {reply(KindPipes, 28, 0, 0, 0), Pipes{28}, nil},
 		"short pipes":  {reply(KindPipes, 28), nil, ErrMalformed},
-		"exit":         {reply(KindExit, exit...), Exit{256, HitDisk, 7, 9}, nil},
+		"exit":         {reply(KindExit, exit...), Exit{256, HitDisk, 7, 9, 1, 2, 3, 4}, nil},
 		"short exit":   {reply(KindExit, exit[:20]...), nil, ErrMalformed},
 		"short error":  {reply(KindError, 1, 2, 3), nil, ErrMalformed},
 		"unknown kind": {reply(99), nil, ErrMalformed},
@@ -57,7 +60,7 @@ func TestRequestLength(t *testing.T) {
 }
 
 func TestStageNames(t *testing.T) {
-	for s := StageRequest; s <= StageLandlock; s++ {
+	for s := StageRequest; s <= StageCgroup; s++ {
 		require.NotEqual(t, "unknown stage", s.String())
 	}
 	require.Equal(t, "unknown stage", Stage(0).String())

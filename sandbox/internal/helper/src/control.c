@@ -145,12 +145,16 @@ static uint64_t microseconds(struct timeval t)
 
 void control_exit(int wait_status, uint32_t limits_hit)
 {
+	enum { BLOCK = 512 }; // getrusage(2)
 	struct rusage u;
 	getrusage(RUSAGE_CHILDREN, &u);
 	struct {
 		uint32_t wait_status, limits_hit;
-		uint64_t user_us, system_us;
-	} body = {(uint32_t)wait_status, limits_hit, microseconds(u.ru_utime), microseconds(u.ru_stime)};
+		uint64_t user_us, system_us, read, written, memory, tasks;
+	} body = {
+		(uint32_t)wait_status, limits_hit, microseconds(u.ru_utime), microseconds(u.ru_stime),
+		(uint64_t)u.ru_inblock * BLOCK, (uint64_t)u.ru_oublock * BLOCK, watch_peak.memory, watch_peak.tasks,
+	};
 	send_frame(FRAME_EXIT, &body, sizeof body);
 }
 

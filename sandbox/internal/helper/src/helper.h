@@ -20,6 +20,8 @@ enum {
 	MAX_REQUEST = 4 << 20,
 	MAX_OPS = 1024,
 	MAX_LIMITS = 16,
+	MAX_GROUPS = 8,
+	MAX_GAUGES = 4,
 	SESSION_FD = 253,  // the shell's end of the side channel
 	STREAM_NAME = 32,  // bytes of the name of a pair of pipes
 };
@@ -60,6 +62,7 @@ enum stage {
 	STAGE_EXEC,
 	STAGE_TERMINAL,
 	STAGE_LANDLOCK,
+	STAGE_CGROUP,
 };
 
 enum op_kind { OP_DIR = 1, OP_FILE, OP_LINK, OP_BIND, OP_PROC, OP_PTS };
@@ -87,6 +90,14 @@ struct limit {
 	uint64_t value;
 };
 
+// A count of the control group: once the number behind key is limit, hit has been hit.
+struct gauge {
+	uint32_t hit;
+	uint64_t limit;
+	const char *path, *key;
+	int fd;
+};
+
 enum run_flag { RUN_NULL_STDIN = 1, RUN_SESSION = 2 };
 
 struct request {
@@ -99,11 +110,14 @@ struct request {
 	struct op ops[MAX_OPS];
 	const void *filter;
 	uint32_t filter_len; // instructions
+	char **groups; // files that let the launcher into control groups
+	uint32_t ngauges;
+	struct gauge gauges[MAX_GAUGES];
 	// RUN, which init reads when the sandbox is there; its steps follow the others in ops
 	uint32_t flags;
 	uint32_t nlate, nlimits;
 	struct limit limits[MAX_LIMITS];
-	uint64_t max_memory;
+	uint64_t max_memory, max_cpu; // max_cpu in ms
 	uint32_t max_tasks, max_files;
 	const char *path, *dir;
 	char **argv, **envp;
@@ -133,6 +147,10 @@ _Noreturn void fail(enum stage s, int err, const char *detail);
 // request.c: false if the bytes are not a well-formed body.
 bool request_parse_build(struct request *r, char *buf, size_t len);
 bool request_parse_run(struct request *r, char *buf, size_t len);
+
+// cgroup.c: the control group, if there is one.
+void cgroup_enter(struct request *r);
+uint32_t cgroup_sample(const struct request *r);
 
 // identity.c: who the sandbox is on the host and inside.
 struct identity {
@@ -178,12 +196,16 @@ void session_started(void);
 void session_streams(const char name[static STREAM_NAME]);
 void session_signal(pid_t shell, int signo, uint32_t target);
 
-// watch.c: what the tree uses, sampled from pid 1.
-enum limit_hit { HIT_MEMORY = 1, HIT_TASKS = 2, HIT_FILES = 4, HIT_DISK = 8 };
+// watch.c: what the tree uses, sampled from pid 1 where no control group counts it.
+enum limit_hit { HIT_MEMORY = 1, HIT_TASKS = 2, HIT_FILES = 4, HIT_DISK = 8, HIT_CPU = 16 };
+struct peak {
+	uint64_t memory, tasks;
+};
+extern struct peak watch_peak;
 void watch_open(void);
 int64_t now_ms(void);
 uint64_t watch_clock(void);
 void watch_signal(pid_t parent, uint64_t since, int signo);
-uint32_t watch_sample(const struct request *r);
+uint32_t watch_sample(const struct request *r, int64_t *due);
 
 #endif

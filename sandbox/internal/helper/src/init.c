@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { WATCH_INTERVAL_MS = 20, MAX_REAPED = 256 };
+enum { FIRST_SAMPLE_MS = 20, MAX_REAPED = 256 };
 
 // A sandbox without a network still has its loopback.
 static void raise_loopback(void)
@@ -108,7 +108,7 @@ static void supervise(const struct request *r, pid_t payload, int children)
 {
 	struct pollfd fds[2] = {{.fd = CONTROL_FD, .events = POLLIN}, {.fd = children, .events = POLLIN}};
 	struct signalfd_siginfo info;
-	int64_t due = now_ms() + WATCH_INTERVAL_MS;
+	int64_t due = now_ms() + FIRST_SAMPLE_MS;
 	uint32_t hit = 0;
 	for (;;) {
 		int status;
@@ -119,7 +119,8 @@ static void supervise(const struct request *r, pid_t payload, int children)
 		if (ready > 0 && fds[1].revents)
 			(void)!read(children, &info, sizeof info); // at most one is pending
 		if (reap(payload, &status)) {
-			control_exit(status, hit | disk_full(r));
+			hit |= disk_full(r) | cgroup_sample(r);
+			control_exit(hit & HIT_MEMORY ? SIGKILL : status, hit);
 			return;
 		}
 		if (ready > 0 && fds[0].revents) {
@@ -129,11 +130,9 @@ static void supervise(const struct request *r, pid_t payload, int children)
 			if (!follow(&o, payload, r->flags & RUN_SESSION))
 				return;
 		}
-		if (now_ms() >= due) {
-			hit |= watch_sample(r);
-			due = now_ms() + WATCH_INTERVAL_MS;
-		}
-		if (hit & HIT_MEMORY) {
+		if (now_ms() >= due)
+			hit |= watch_sample(r, &due);
+		if (hit & (HIT_MEMORY | HIT_CPU)) {
 			control_exit(SIGKILL, hit);
 			return;
 		}

@@ -46,6 +46,7 @@ int main(void)
 		fail(STAGE_REQUEST, errno, "close_range");
 	control_read_build(&r);
 	volunteer();
+	cgroup_enter(&r);
 	root_open_early(&r);
 	struct identity id = identity_choose(&r);
 	root_map_owners(&r, id);

@@ -94,6 +94,9 @@ static bool take_ops(struct reader *in, struct request *r, uint32_t *n)
 
 bool request_parse_build(struct request *r, char *buf, size_t len)
 {
+	static char *pointers[MAX_GROUPS + 1];
+	char **space = pointers;
+	size_t room = sizeof pointers / sizeof *pointers;
 	struct reader in = {.at = buf, .end = buf + len};
 	uint32_t n, bytes;
 
@@ -111,6 +114,17 @@ bool request_parse_build(struct request *r, char *buf, size_t len)
 	r->nops = n;
 	r->filter = take_bytes(&in, &bytes);
 	r->filter_len = bytes / 8;
+	r->groups = take_vector(&in, &space, &room);
+	r->ngauges = take_u32(&in);
+	if (r->ngauges > MAX_GAUGES)
+		return false;
+	for (uint32_t i = 0; i < r->ngauges; i++) {
+		struct gauge *g = &r->gauges[i];
+		g->hit = take_u32(&in);
+		g->limit = take_u64(&in);
+		g->path = take_string(&in);
+		g->key = take_string(&in);
+	}
 	return !in.bad && in.at == in.end && r->filter_len > 0 && bytes % 8 == 0;
 }
 
@@ -132,6 +146,7 @@ bool request_parse_run(struct request *r, char *buf, size_t len)
 		r->limits[i].value = take_u64(&in);
 	}
 	r->max_memory = take_u64(&in);
+	r->max_cpu = take_u64(&in);
 	r->max_tasks = take_u32(&in);
 	r->max_files = take_u32(&in);
 	r->path = take_string(&in);

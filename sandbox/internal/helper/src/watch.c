@@ -164,10 +164,55 @@ static bool over_memory(uint64_t limit)
 	return total > limit;
 }
 
-// A process's directory of tasks has a link for each; its directory of open
-// files has their number as its size (Linux 6.2).
-uint32_t watch_sample(const struct request *r)
+struct peak watch_peak;
+
+static void raise_peak(uint64_t *peak, uint64_t now)
 {
+	if (*peak < now)
+		*peak = now;
+}
+
+// The time of all processes, in ms: their own and that of the children they have
+// waited for. What a process has its children reaped for it by ignoring SIGCHLD is lost.
+static uint64_t processor_time(void)
+{
+	enum { FIRST = 14, LAST = 17 }; // utime, stime, cutime, cstime in proc_pid_stat(5)
+	char buf[1024];
+	uint64_t ticks = 0;
+	rewinddir(proc);
+	for (const char *pid; (pid = next_process());) {
+		char *at = read_proc(pid, "stat", buf, sizeof buf) ? strrchr(buf, ')') : NULL;
+		if (!at || strlen(at) < 5)
+			continue;
+		at += 3; // the name's end and the state
+		for (int i = 4; i <= LAST; i++) {
+			uint64_t v = strtoull(at, &at, 10);
+			ticks += i >= FIRST ? v : 0;
+		}
+	}
+	return ticks * 1000 / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+static bool full_of_files(const char *pid, uint32_t max)
+{
+	struct stat st; // the directory's size is their number from Linux 6.2 on
+	return stat_proc(pid, "fd", &st) && (uint64_t)st.st_size >= max;
+}
+
+// What no control group counts.
+static uint32_t sample_files(const struct request *r)
+{
+	uint32_t hit = 0;
+	rewinddir(proc);
+	for (const char *pid; !hit && (pid = next_process());)
+		hit = full_of_files(pid, r->max_files) ? HIT_FILES : 0;
+	return hit;
+}
+
+static uint32_t sample_all(const struct request *r)
+{
+	enum { CPU_EVERY = 5 };
+	static int turn;
 	uint64_t pages = 0, tables = 0, tasks = 0;
 	uint32_t hit = 0;
 	struct stat st;
@@ -177,13 +222,36 @@ uint32_t watch_sample(const struct request *r)
 		pages += u.pages;
 		tables += u.tables;
 		if (stat_proc(pid, "task", &st) && st.st_nlink > 2)
-			tasks += st.st_nlink - 2;
-		if (stat_proc(pid, "fd", &st) && (uint64_t)st.st_size >= r->max_files)
+			tasks += st.st_nlink - 2; // it has a link for each
+		if (full_of_files(pid, r->max_files))
 			hit |= HIT_FILES;
 	}
+	raise_peak(&watch_peak.memory, pages + tables);
+	raise_peak(&watch_peak.tasks, tasks);
 	if (tasks >= r->max_tasks)
 		hit |= HIT_TASKS;
 	if (tables > r->max_memory || (pages + tables > r->max_memory && over_memory(r->max_memory)))
 		hit |= HIT_MEMORY;
+	if (++turn % CPU_EVERY == 0 && processor_time() >= r->max_cpu)
+		hit |= HIT_CPU;
+	return hit;
+}
+
+// A sample is due after a pause, which keeps its cost at a tenth of a processor
+// for many processes, and far below that for few.
+uint32_t watch_sample(const struct request *r, int64_t *due)
+{
+	enum { LEAST_MS = 20, MOST_MS = 100, SHARE = 9 };
+	static int64_t files_due;
+	int64_t begin = now_ms();
+	uint32_t hit = cgroup_sample(r);
+	if (r->ngauges == 0) {
+		hit |= sample_all(r);
+	} else if (begin >= files_due) {
+		hit |= sample_files(r);
+		files_due = now_ms() + SHARE * (now_ms() - begin);
+	}
+	int64_t end = now_ms(), pause = SHARE * (end - begin);
+	*due = end + (pause < LEAST_MS ? LEAST_MS : pause > MOST_MS ? MOST_MS : pause);
 	return hit;
 }
