@@ -57,8 +57,8 @@ type process struct {
 	group   *cgroup.Group // or nil
 	stdin   *os.File      // write end, or nil
 	streams [2]*capture
-	release func()     // stops the timer and the watch of ctx
-	last    func() any // waits for the EXIT frame where somebody else reads control, or nil
+	release func() // stops the timer and the watch of ctx
+	orders  orders
 	finish  sync.Once
 
 	mu       sync.Mutex
@@ -97,7 +97,10 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
-	p := &process{ctx: ctx, begin: begin, limits: limits, policy: c.policyHash(request, limits), session: session, level: LevelNamespaces, stopping: make(chan struct{})}
+	p := &process{
+		ctx: ctx, begin: begin, limits: limits, policy: c.policyHash(request, limits), session: session, level: LevelNamespaces,
+		stopping: make(chan struct{}), orders: orders{done: make(chan struct{})},
+	}
 	if p.group, err = c.group(limits, request); err != nil {
 		return nil, err
 	}
@@ -316,7 +319,8 @@ func (p *process) end() {
 	}
 	// What they have sent is still in the socket.
 	_ = p.control.SetReadDeadline(time.Now().Add(killPatience))
-	frame := p.exitFrame()
+	p.listen()
+	<-p.orders.done
 	for _, c := range p.streams {
 		c.await(p.stopping)
 	}
@@ -331,18 +335,7 @@ func (p *process) end() {
 	if p.stdin != nil {
 		p.stdin.Close()
 	}
-	p.conclude(frame, waitErr)
-}
-
-func (p *process) exitFrame() any {
-	if p.last != nil {
-		return p.last()
-	}
-	frame, err := proto.Read(&p.files)
-	if err != nil {
-		return nil
-	}
-	return frame
+	p.conclude(p.orders.exit, waitErr)
 }
 
 func (p *process) wait() (Result, error) {
@@ -363,8 +356,9 @@ func (p *process) signalTo(number int, target proto.Target) error {
 		return &ErrConfig{"signal", fmt.Sprintf("no signal %d", number)}
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ended || p.stopped != causeNone {
+	over := p.ended || p.stopped != causeNone
+	p.mu.Unlock()
+	if over {
 		return os.ErrProcessDone
 	}
 	if _, err := p.control.Write(proto.EncodeSignal(uint32(number), target)); err != nil {

@@ -32,7 +32,7 @@ func (s *session) exec(ctx context.Context, command string) (ExecResult, error) 
 	if err := s.shell.await(ctx, s.ended); err != nil {
 		return ExecResult{}, s.explain(err)
 	}
-	files, err := s.fetch(nonce)
+	files, err := s.fetch(ctx, nonce)
 	if err != nil {
 		s.shell.release()
 		return ExecResult{}, s.explain(err)

@@ -27,19 +27,10 @@ type session struct {
 	shell   *shell
 	term    *terminal
 	turn    chan struct{} // held by the one Exec
-	pipes   chan pipesReply
 	ended   chan struct{} // closed once the sandbox is gone and exit is set
 	exit    error
 	closing sync.Once
 	closed  chan struct{}
-}
-
-// pipesFiles are two ends of two pipes.
-const pipesFiles = 4
-
-type pipesReply struct {
-	errno syscall.Errno
-	files []*os.File
 }
 
 func newSession(ctx context.Context, c Config) (*session, error) {
@@ -67,9 +58,10 @@ func newSession(ctx context.Context, c Config) (*session, error) {
 	}
 	s := &session{
 		process: p, limits: p.limits, config: c, term: newTerminal(terminal), shell: newShell(side, terminal, p),
-		turn: make(chan struct{}, 1), pipes: make(chan pipesReply, 1), ended: make(chan struct{}), closed: make(chan struct{}),
+		turn: make(chan struct{}, 1), ended: make(chan struct{}), closed: make(chan struct{}),
 	}
-	s.follow()
+	p.listen()
+	go s.follow()
 	go s.shell.listen()
 	go s.term.pump()
 	if err := s.ready(ctx); err != nil {
@@ -111,33 +103,10 @@ func checkSession(c *Config) error {
 	return nil
 }
 
-// follow reads what pid 1 says until it is gone.
+// follow waits for the end of the sandbox and sets how the shell ended.
 func (s *session) follow() {
-	exit := make(chan any, 1)
-	s.process.last = func() any { return <-exit }
-	go func() {
-		var last any
-		for {
-			frame, err := proto.Read(&s.process.files)
-			if err != nil {
-				break
-			}
-			switch f := frame.(type) {
-			case proto.Pipes:
-				files, _ := s.process.files.take(pipesFiles)
-				s.pipes <- pipesReply{syscall.Errno(f.Errno), files}
-			case proto.Exit:
-				last = f
-			}
-		}
-		exit <- last
-		s.conclude()
-		close(s.ended)
-	}()
-}
-
-// conclude sets how the shell ended.
-func (s *session) conclude() {
+	defer close(s.ended)
+	<-s.process.orders.done
 	r, err := s.process.wait()
 	s.exit = &ErrShellExited{ExitCode: r.ExitCode, Signal: r.Signal, Limit: r.Limit}
 	if err != nil {
@@ -213,25 +182,20 @@ func (s *session) gone() error {
 	}
 }
 
-// fetch asks pid 1 for the pipes of one command; they are named by the nonce.
-func (s *session) fetch(nonce string) ([]*os.File, error) {
+// fetch asks pid 1 for the two pipes of one command, the ends of each; they are named
+// by the nonce.
+func (s *session) fetch(ctx context.Context, nonce string) ([]*os.File, error) {
 	var name [proto.StreamName]byte
 	copy(name[:], nonce)
-	if _, err := s.process.control.Write(proto.EncodeStreams(name)); err != nil {
+	files, err := s.process.order(ctx, proto.EncodeStreams(name))
+	var errno syscall.Errno
+	switch {
+	case errors.Is(err, os.ErrProcessDone):
 		return nil, errEnded
+	case errors.As(err, &errno):
+		return nil, &ErrSetup{"make the pipes of a command", "stdout and stderr", errno}
 	}
-	select {
-	case r := <-s.pipes:
-		if r.errno != 0 {
-			return nil, &ErrSetup{"make the pipes of a command", "stdout and stderr", r.errno}
-		}
-		if r.files == nil {
-			return nil, &ErrSetup{"make the pipes of a command", "this process has too many open files", syscall.EMFILE}
-		}
-		return r.files, nil
-	case <-s.ended:
-		return nil, errEnded
-	}
+	return files, err
 }
 
 // interrupt ends the command that runs in the foreground: as Ctrl-C would, then

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
 	"github.com/stretchr/testify/require"
 )
 
@@ -416,11 +418,19 @@ func TestSessionHelperKilled(t *testing.T) {
 
 // An order that makes no sense ends the sandbox; a lost one leaves nothing hanging.
 func TestSessionGarbageToHelper(t *testing.T) {
+	frame := func(kind proto.Kind, length uint32, body string) []byte {
+		b := binary.LittleEndian.AppendUint32(nil, uint32(kind))
+		return append(binary.LittleEndian.AppendUint32(b, length), body...)
+	}
 	for name, frame := range map[string][]byte{
-		"unknown":         {9, 0, 0, 0, 0, 0, 0, 0},
-		"long signal":     append([]byte{2, 0, 0, 0, 200, 0, 0, 0}, make([]byte, 200)...),
-		"path for a name": append([]byte{3, 0, 0, 0, 32, 0, 0, 0}, "../../../../../../../../tmp/xxxxx"[:32]...),
-		"short name":      append([]byte{3, 0, 0, 0, 4, 0, 0, 0}, "name"...),
+		"unknown":         frame(15, 0, ""),
+		"too long":        frame(proto.KindOpen, 1<<16, ""),
+		"long signal":     frame(proto.KindSignal, 200, strings.Repeat("\x00", 200)),
+		"path for a name": frame(proto.KindStreams, 32, "../../../../../../../../tmp/xxxxx"[:32]),
+		"short name":      frame(proto.KindStreams, 4, "name"),
+		"no path":         frame(proto.KindOpen, 8, "flagmode"),
+		"relative path":   frame(proto.KindOpen, 11, "flagmodeetc"),
+		"NUL in a path":   frame(proto.KindOpen, 11, "flagmode/\x00c"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := opened(t, Config{})

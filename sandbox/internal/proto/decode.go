@@ -16,7 +16,7 @@ const (
 // ErrMalformed is a frame that no helper of this version sends.
 var ErrMalformed = errors.New("malformed frame from the helper")
 
-// Read reads one frame of the helper: Failure, Started, Pipes or Exit. At a clean end
+// Read reads one frame of the helper: Failure, Started, Reply or Exit. At a clean end
 // it returns io.EOF, within a frame io.ErrUnexpectedEOF.
 func Read(r io.Reader) (any, error) {
 	var head [headerSize]byte
@@ -66,8 +66,9 @@ const (
 // MaxFiles is the most that one frame brings; as MAX_FILES in control.c.
 const MaxFiles = 8
 
-// Pipes is the body of a PIPES frame: the pipes of a command are there, or Errno says why not.
-type Pipes struct{ Errno uint32 }
+// Reply is the body of a REPLY frame, the answer to one order: Errno is why it could
+// not be followed, or 0; then so many Files come with it.
+type Reply struct{ Errno, Files uint32 }
 
 func decode(kind Kind, b []byte) (any, error) {
 	u32, u64 := binary.LittleEndian.Uint32, binary.LittleEndian.Uint64
@@ -76,8 +77,8 @@ func decode(kind Kind, b []byte) (any, error) {
 		return Failure{Stage: Stage(u32(b)), Errno: u32(b[4:]), Detail: string(b[8:])}, nil
 	case kind == KindStarted && len(b) == 8:
 		return Started{Files: Files(u32(b)), Lacks: Lack(u32(b[4:]))}, nil
-	case kind == KindPipes && len(b) == 4:
-		return Pipes{Errno: u32(b)}, nil
+	case kind == KindReply && len(b) == 8:
+		return Reply{Errno: u32(b), Files: u32(b[4:])}, nil
 	case kind == KindExit && len(b) == 56:
 		return Exit{WaitStatus: u32(b), Hit: Hit(u32(b[4:])), UserTime: u64(b[8:]), SystemTime: u64(b[16:]),
 			Read: u64(b[24:]), Written: u64(b[32:]), Memory: u64(b[40:]), Tasks: u64(b[48:])}, nil

@@ -100,6 +100,16 @@ func EncodeSignal(number uint32, target Target) []byte {
 	return e.finish()
 }
 
+// EncodeOpen returns an OPEN frame, which asks for the file that an absolute path
+// means inside, opened with the flags and the mode of openat2(2).
+func EncodeOpen(flags, mode uint32, path string) []byte {
+	e := frame(KindOpen, headerSize+8+len(path))
+	e.u32(flags)
+	e.u32(mode)
+	e.buf = append(e.buf, path...)
+	return e.finish()
+}
+
 // EncodeStreams returns a STREAMS frame, which asks for a pair of pipes with this name.
 func EncodeStreams(name [StreamName]byte) []byte {
 	e := frame(KindStreams, headerSize+StreamName)

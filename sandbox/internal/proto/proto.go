@@ -9,8 +9,8 @@
 //	    │◄─ ERROR ─────────────────────┴─ or ───────────────┴─ or ──────────────┤ (then all exit)
 //	    │◄─ STARTED ────────────────────────────────────────┤      execve ◄──────┤
 //	    ├─ SIGNAL ─────────────────────────────────────────►├─ kill ────────────►│
-//	    ├─ STREAMS ────────────────────────────────────────►│ (a session only)
-//	    │◄─ PIPES ──────────────────────────────────────────┤
+//	    ├─ an order: STREAMS (a session), OPEN ────────────►│
+//	    │◄─ REPLY ──────────────────────────────────────────┤ one to each, in order
 //	    │◄─ EXIT ───────────────────────────────────────────┤◄─ wait status ─────┘
 //	    │                              │◄─ exit: the kernel ends the pid namespace
 //	    │◄─ end of the process ────────┤
@@ -29,16 +29,21 @@
 //	  RUN      flags n{op} n{resource value64} memory64 cpu64(ms) tasks files path dir n{argv} n{env}
 //	           where op is: kind flags mode path source
 //	  SIGNAL   number target
-//	  STREAMS  name (32 bytes, the rest of the body)
+//	  STREAMS  name (32 bytes, the rest of the body); the files of its REPLY are the
+//	           read and the write end of stdout, and of stderr
+//	  OPEN     flags mode path(rest of the body); the REPLY brings the file
 //	  ERROR    stage errno detail(rest of the body)
 //	  STARTED  set of the files that come with it, in the order of their bits; set of what is lacking
-//	  PIPES    errno; if 0 with four files: read and write end of stdout, of stderr
+//	  REPLY    errno n, with n files
 //	  EXIT     waitStatus limitsHit user64(µs) system64(µs) read64 written64 memory64 tasks64
 package proto
 
 // Version is checked by the helper, so that an installed helper of another
 // release is refused by name instead of misread.
 const Version = 3
+
+// MaxPath bounds the path of an order; an order's body is at most MAX_ORDER in helper.h.
+const MaxPath = 4096
 
 // MaxOps bounds Build.Ops and Run.Late together; as MAX_OPS in helper.h.
 const MaxOps = 1024
@@ -52,10 +57,11 @@ const (
 	KindRun     Kind = 2
 	KindSignal  Kind = 3
 	KindStreams Kind = 4
+	KindOpen    Kind = 5
 	KindError   Kind = 16
 	KindStarted Kind = 17
 	KindExit    Kind = 18
-	KindPipes   Kind = 19
+	KindReply   Kind = 19
 )
 
 // Stage says what the helper was doing when it failed.

@@ -32,7 +32,7 @@ static bool read_full(void *buf, size_t n)
 
 // One send per frame keeps frames of two processes from mixing; frames to the
 // Go process are far smaller than the socket's buffer.
-static void send_files(uint32_t kind, const void *body, uint32_t len, const int *fds, uint32_t n)
+static bool send_files(uint32_t kind, const void *body, uint32_t len, const int *fds, uint32_t n)
 {
 	char buf[sizeof(struct header) + 512];
 	struct header h = {kind, len};
@@ -53,8 +53,10 @@ static void send_files(uint32_t kind, const void *body, uint32_t len, const int 
 		c->cmsg_len = CMSG_LEN(n * sizeof *fds);
 		memcpy(CMSG_DATA(c), fds, n * sizeof *fds);
 	}
-	while (sendmsg(CONTROL_FD, &m, MSG_NOSIGNAL) < 0 && errno == EINTR)
+	ssize_t sent;
+	while ((sent = sendmsg(CONTROL_FD, &m, MSG_NOSIGNAL)) < 0 && errno == EINTR)
 		;
+	return sent >= 0;
 }
 
 static void send_frame(uint32_t kind, const void *body, uint32_t len)
@@ -94,14 +96,11 @@ bool control_read_order(struct order *o)
 	if (!read_full(&h, sizeof h))
 		return false;
 	o->kind = h.kind;
-	switch (h.kind) {
-	case FRAME_SIGNAL:
-		return h.len == 2 * sizeof o->signo && read_full(&o->signo, sizeof o->signo) &&
-		       read_full(&o->target, sizeof o->target);
-	case FRAME_STREAMS:
-		return h.len == sizeof o->name && read_full(o->name, sizeof o->name) && !memchr(o->name, '/', sizeof o->name);
-	}
-	return false;
+	o->len = h.len;
+	if (h.len > MAX_ORDER || !read_full(o->body, h.len))
+		return false;
+	o->body[h.len] = '\0';
+	return true;
 }
 
 bool control_closed(void)
@@ -132,10 +131,18 @@ void control_started(uint32_t lacks)
 		close(fds[i]);
 }
 
-void control_streams(int err, const int *fds, uint32_t n)
+void control_reply(int err, const int *fds, uint32_t n)
 {
-	uint32_t body = (uint32_t)err;
-	send_files(FRAME_PIPES, &body, sizeof body, fds, err ? 0 : n);
+	uint32_t body[2] = {(uint32_t)err, err ? 0 : n};
+	// The kernel bounds the files of one user that are under way: an answer comes all the same.
+	if (!send_files(FRAME_REPLY, body, sizeof body, fds, body[1]) && body[1] > 0) {
+		body[0] = (uint32_t)errno;
+		body[1] = 0;
+		send_frame(FRAME_REPLY, body, sizeof body);
+	}
+	for (uint32_t i = 0; i < n; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 }
 
 static uint64_t microseconds(struct timeval t)

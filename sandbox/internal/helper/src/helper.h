@@ -24,6 +24,7 @@ enum {
 	MAX_GAUGES = 4,
 	SESSION_FD = 253,  // the shell's end of the side channel
 	STREAM_NAME = 32,  // bytes of the name of a pair of pipes
+	MAX_ORDER = 4352,  // bytes of the body of an order: a path and some numbers
 };
 
 #define SESSION_DIR "run/session"
@@ -33,10 +34,11 @@ enum frame_kind {
 	FRAME_RUN,
 	FRAME_SIGNAL,
 	FRAME_STREAMS,
+	FRAME_OPEN,
 	FRAME_ERROR = 16,
 	FRAME_STARTED,
 	FRAME_EXIT,
-	FRAME_PIPES,
+	FRAME_REPLY,
 };
 
 // Whom a signal is for: the payload, the foreground process group of the
@@ -126,11 +128,11 @@ struct request {
 // control.c: frames on the control socket.
 void control_read_build(struct request *r);
 void control_read_run(struct request *r);
-// What the Go process wants of a running sandbox.
+// What the Go process wants of a running sandbox. All but SIGNAL are answered by one
+// REPLY each, in order.
 struct order {
-	uint32_t kind; // FRAME_SIGNAL or FRAME_STREAMS
-	uint32_t signo, target;
-	char name[STREAM_NAME];
+	uint32_t kind, len;
+	char body[MAX_ORDER + 1]; // a NUL follows it
 };
 bool control_read_order(struct order *o); // false: the Go process is gone
 bool control_closed(void);
@@ -140,7 +142,7 @@ enum lack { LACK_LANDLOCK = 1, LACK_TRUNCATE = 2, LACK_IOCTL = 4, LACK_SCOPES = 
 enum lent { LENT_TERMINAL, LENT_SIDE, LENT_COUNT };
 void control_lend(enum lent which, int fd);
 void control_started(uint32_t lacks);
-void control_streams(int err, const int *fds, uint32_t n);
+void control_reply(int err, const int *fds, uint32_t n); // closes them
 void control_exit(int wait_status, uint32_t limits_hit);
 _Noreturn void fail(enum stage s, int err, const char *detail);
 
@@ -186,6 +188,9 @@ int landlock_abi(void);
 uint32_t landlock_lacks(void);
 bool landlock_confine(const struct request *r, int program); // program: a file outside of the root, or -1
 
+// order.c: false for one that makes no sense.
+bool order_follow(const struct order *o, pid_t payload, bool session);
+
 // session.c: the terminal of a session and the pipes of its commands.
 void session_prepare(int root);
 void session_open(const char *shell);
@@ -193,7 +198,7 @@ bool session_attach(void);
 int session_program(void);
 void session_execute(const struct request *r);
 void session_started(void);
-void session_streams(const char name[static STREAM_NAME]);
+void session_streams(const char *name); // of STREAM_NAME bytes
 void session_signal(pid_t shell, int signo, uint32_t target);
 
 // watch.c: what the tree uses, sampled from pid 1 where no control group counts it.

@@ -88,20 +88,6 @@ static bool reap(pid_t payload, int *status)
 	return false;
 }
 
-// False for an order that makes no sense.
-static bool follow(const struct order *o, pid_t payload, bool session)
-{
-	if (o->kind == FRAME_SIGNAL && o->target == SIGNAL_PAYLOAD)
-		kill(payload, (int)o->signo);
-	else if (o->kind == FRAME_SIGNAL && session)
-		session_signal(payload, (int)o->signo, o->target);
-	else if (o->kind == FRAME_STREAMS && session)
-		session_streams(o->name);
-	else
-		return false;
-	return true;
-}
-
 // Returning from here ends pid 1 and with it every process of the sandbox. The
 // payload can signal pid 1 as often as it likes: samples are due by the clock.
 static void supervise(const struct request *r, pid_t payload, int children)
@@ -124,10 +110,8 @@ static void supervise(const struct request *r, pid_t payload, int children)
 			return;
 		}
 		if (ready > 0 && fds[0].revents) {
-			struct order o;
-			if (!control_read_order(&o))
-				return;
-			if (!follow(&o, payload, r->flags & RUN_SESSION))
+			static struct order o;
+			if (!control_read_order(&o) || !order_follow(&o, payload, r->flags & RUN_SESSION))
 				return;
 		}
 		if (now_ms() >= due)

@@ -106,7 +106,7 @@ void session_started(void)
 
 // Makes the two pipes of a command, which the shell opens by name, and sends
 // both ends of each. The last pair has been opened, or never will be.
-void session_streams(const char name[static STREAM_NAME])
+void session_streams(const char *name)
 {
 	static char path[2][STREAM_NAME + 3];
 	int fds[4] = {-1, -1, -1, -1}, err = 0;
@@ -122,9 +122,7 @@ void session_streams(const char name[static STREAM_NAME])
 		if (!err && (fds[2 * i] < 0 || fds[2 * i + 1] < 0))
 			err = errno;
 	}
-	control_streams(err, fds, 4);
-	for (int i = 0; i < 4; i++)
-		close(fds[i]);
+	control_reply(err, fds, 4);
 }
 
 // The shell can have the terminal and wait for a command all the same: without job
