@@ -42,6 +42,8 @@ type Config struct {
 	StopAtOutput bool
 	// Net is the network; the zero value is none.
 	Net Net
+	// Allow is what [NetAllowList] allows.
+	Allow AllowList
 	// Devices are nodes of GPUs of the host, as GPUDevices lists them, at the same
 	// paths inside; none by default. With any, parts of /sys (processors, memory nodes,
 	// GPUs) and /proc/driver are visible too, read-only. Other devices than NVIDIA's,
@@ -71,15 +73,3 @@ type Bind struct {
 	Target   string // an absolute path inside, outside of /workspace, /proc, /dev and the system directories
 	Writable bool
 }
-
-// Net is how much of a network the sandbox has.
-type Net int
-
-const (
-	// NetNone is a network of its own that has only a loopback.
-	NetNone Net = iota
-	// NetAllowList reaches named hosts through a proxy. Not in this version.
-	NetAllowList
-	// NetHost is the host's network. Not in this version.
-	NetHost
-)

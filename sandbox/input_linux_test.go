@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -133,14 +132,6 @@ func TestHugeLimits(t *testing.T) { // 104
 	r := run(t, Config{Limits: l}, "echo ab")
 	require.Equal(t, "a", string(r.Stdout))
 	require.True(t, r.StdoutTruncated)
-}
-
-func TestFeaturesOfLaterVersions(t *testing.T) {
-	for _, c := range []Config{{Net: NetHost}, {Net: NetAllowList}} {
-		_, err := Run(t.Context(), c, "true")
-		require.ErrorIs(t, err, ErrUnsupported)
-		require.ErrorIs(t, err, errors.ErrUnsupported)
-	}
 }
 
 func TestExitCodes(t *testing.T) { // 107

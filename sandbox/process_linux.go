@@ -15,6 +15,7 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/cgroup"
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/helper"
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proxy"
 	"golang.org/x/sys/unix"
 )
 
@@ -55,6 +56,7 @@ type process struct {
 	level   Level
 	lacks   []string
 	group   *cgroup.Group // or nil
+	proxy   *proxy.Server // or nil
 	stdin   *os.File      // write end, or nil
 	streams [2]*capture
 	release func() // stops the timer and the watch of ctx
@@ -126,10 +128,11 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 	first, err := p.ask(rest)
 	if started, ok := first.(proto.Started); ok {
 		p.lacks = lacking(started.Lacks)
-		if p.lent, ok = p.files.lend(started.Files); ok {
+		if p.lent, ok = p.files.lend(started.Files); !ok {
+			err = errors.New("open files were lost: this process may have no room for more")
+		} else if err = p.serveProxy(&c); err == nil {
 			return p, nil
 		}
-		err = errors.New("open files were lost: this process may have no room for more")
 	}
 	p.shutdown() // whatever the helper is, it is not to be waited for
 	p.finish.Do(p.end)
@@ -317,6 +320,7 @@ func (p *process) end() {
 	if waitErr != nil {
 		p.shutdown() // a launcher that was killed may have left its pid 1, which ends by this
 	}
+	p.closeProxy()
 	// What they have sent is still in the socket.
 	_ = p.control.SetReadDeadline(time.Now().Add(killPatience))
 	p.listen()

@@ -46,12 +46,21 @@ func (c *Config) request(path string, argv []string) (*proto.Request, Limits, er
 	if err != nil {
 		return nil, limits, err
 	}
+	network, err := c.network()
+	if err != nil {
+		return nil, limits, err
+	}
 	tree, err := c.tree()
 	if err != nil {
 		return nil, limits, err
 	}
 	if err := c.checkAudit(tree); err != nil {
 		return nil, limits, err
+	}
+	if network == proto.NetworkHost {
+		if tree.Etc, err = hostResolver(); err != nil {
+			return nil, limits, err
+		}
 	}
 	ops, err := tree.Plan()
 	if err != nil {
@@ -66,7 +75,7 @@ func (c *Config) request(path string, argv []string) (*proto.Request, Limits, er
 	}
 	r := &proto.Request{
 		Build: proto.Build{
-			UID: insideID, GID: insideID, SpareUID: spare, SpareGID: spare,
+			UID: insideID, GID: insideID, SpareUID: spare, SpareGID: spare, Network: network,
 			Hostname: rootfs.Hostname,
 			// The kernel reads a plain number of bytes; it rounds up to pages.
 			TmpfsSize: strconv.FormatInt(addSaturated(limits.Disk, reserve), 10), TmpfsInodes: strconv.FormatInt(min(max(limits.Disk/bytesPerInode, minInodes), maxInodes), 10),

@@ -42,6 +42,10 @@ type Result struct {
 	Duration time.Duration
 	// CPU is Usage.CPU.
 	CPU time.Duration
+	// Net is what was asked of the proxy of [NetAllowList], in that order, the first
+	// [MaxNetRecords]; NetTruncated says that there was more.
+	Net          []NetRecord
+	NetTruncated bool
 	// Usage is what the command used, as far as it is known.
 	Usage Usage
 }

@@ -19,6 +19,7 @@ func (p *process) conclude(frame any, waitErr error) {
 	out, errs := p.streams[0], p.streams[1]
 	r.Stdout, r.StdoutTruncated = out.kept, out.truncated
 	r.Stderr, r.StderrTruncated = errs.kept, errs.truncated
+	r.Net, r.NetTruncated = p.net()
 	p.mu.Lock()
 	p.err = errors.Join(out.liveErr, errs.liveErr, p.stdinErr)
 	p.mu.Unlock()

@@ -132,6 +132,9 @@ func (s *Session) Resize(rows, cols uint16) error { return s.impl.resize(rows, c
 // the shell at its prompt.
 func (s *Session) Signal(sig syscall.Signal) error { return s.impl.signal(sig) }
 
+// Net is what was asked of the proxy of [NetAllowList] until now, as in [Result].
+func (s *Session) Net() []NetRecord { return s.impl.net() }
+
 // Level is how strongly the session is isolated.
 func (s *Session) Level() Level { return s.impl.level() }
 

@@ -119,6 +119,11 @@ func (s *session) follow() {
 	}
 }
 
+func (s *session) net() []NetRecord {
+	records, _ := s.process.net()
+	return records
+}
+
 func (s *session) wait() error {
 	<-s.ended
 	return s.exit

@@ -38,6 +38,7 @@ func (*session) write([]byte) (int, error)   { return 0, ErrUnsupported }
 func (*session) resize(_, _ uint16) error    { return ErrUnsupported }
 func (*session) signal(syscall.Signal) error { return ErrUnsupported }
 func (*session) level() Level                { return 0 }
+func (*session) net() []NetRecord            { return nil }
 func (*session) wait() error                 { return ErrUnsupported }
 func (*session) close() error                { return ErrUnsupported }
 

@@ -14,6 +14,7 @@ func (c *Config) environment() ([]string, error) {
 		"HOME": "/home/user", "USER": "user", "LOGNAME": "user", "SHELL": "/bin/bash",
 		"LANG": "C.UTF-8", "TERM": "dumb",
 	}
+	c.proxyEnvironment(env)
 	total := 0
 	for k, v := range c.Env {
 		field := fmt.Sprintf("Env[%.64q]", k)
@@ -106,11 +107,8 @@ func (c *Config) checkBinds() error {
 	return nil
 }
 
-// checkFeatures refuses what this version does not have, instead of ignoring it.
+// checkFeatures checks fields that are about nothing else.
 func (c *Config) checkFeatures() error {
-	if c.Net != NetNone {
-		return fmt.Errorf("%w: Net: only NetNone in this version", ErrUnsupported)
-	}
 	if c.HelperPath != "" && !path.IsAbs(c.HelperPath) {
 		return &ErrConfig{"HelperPath", fmt.Sprintf("%.64q is not absolute", c.HelperPath)}
 	}

@@ -61,6 +61,8 @@ type Files uint32
 const (
 	FileTerminal Files = 1 << iota // the master of a session's terminal
 	FileSide                       // the socket to a session's shell
+	FileHTTP                       // the listening socket of the HTTP proxy
+	FileSOCKS                      // the same of SOCKS5
 )
 
 // MaxFiles is the most that one frame brings; as MAX_FILES in control.c.

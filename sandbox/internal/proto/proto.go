@@ -24,7 +24,7 @@
 //	+--------+--------+----------------------
 //	| kind   | length | body
 //	+--------+--------+----------------------
-//	  BUILD    version uid gid spareUID spareGID hostname tmpfsSize tmpfsInodes n{op} filter
+//	  BUILD    version uid gid spareUID spareGID network hostname tmpfsSize tmpfsInodes n{op} filter
 //	           n{file to enter a control group} n{hit limit64 path key}
 //	  RUN      flags n{op} n{resource value64} memory64 cpu64(ms) tasks files path dir n{argv} n{env}
 //	           where op is: kind flags mode path source
@@ -176,10 +176,21 @@ const (
 	TargetCommand           // the same, unless it is the shell's own
 )
 
+// Network says what network a sandbox has; as enum network in helper.h.
+type Network uint32
+
+// Networks.
+const (
+	NetworkOwn   Network = iota // a namespace with a loopback
+	NetworkProxy                // the same; STARTED brings FileHTTP and FileSOCKS
+	NetworkHost                 // the host's
+)
+
 // Build says what sandbox to make: all that does not depend on the command.
 type Build struct {
 	UID, GID           uint32
 	SpareUID, SpareGID uint32
+	Network            Network
 	Hostname           string
 	TmpfsSize          string
 	TmpfsInodes        string

@@ -3,6 +3,7 @@ package rootfs
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,7 +24,8 @@ type Tree struct {
 	Root      string // "" = the host's own system directories
 	Workspace string // "" = an empty one
 	Binds     []Bind
-	Devices   []string // nodes of GPUs
+	Devices   []string          // nodes of GPUs
+	Etc       map[string]string // further files of /etc, or other contents
 }
 
 // Hostname is what the sandbox calls itself.
@@ -34,7 +36,7 @@ func (t Tree) Plan() ([]proto.Op, error) {
 	p := &plan{ops: make([]proto.Op, 0, 128)}
 	p.skeleton()
 	p.devices()
-	if err := p.system(t.Root); err != nil {
+	if err := p.system(t.Root, t.Etc); err != nil {
 		return nil, err
 	}
 	p.proc(len(t.Devices) > 0)
@@ -134,8 +136,10 @@ var withheld = map[string]bool{
 }
 
 // system shows the programs: of the host, or of an unpacked root tree.
-func (p *plan) system(root string) error {
-	for name, content := range synthetic {
+func (p *plan) system(root string, etc map[string]string) error {
+	files := maps.Clone(synthetic)
+	maps.Copy(files, etc)
+	for name, content := range files {
 		p.file("etc/"+name, content)
 	}
 	p.link("etc/mtab", "/proc/self/mounts")

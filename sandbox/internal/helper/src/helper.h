@@ -102,10 +102,13 @@ struct gauge {
 
 enum run_flag { RUN_NULL_STDIN = 1, RUN_SESSION = 2 };
 
+enum network { NETWORK_OWN, NETWORK_PROXY, NETWORK_HOST };
+
 struct request {
 	// BUILD, which the launcher reads
 	uint32_t uid, gid;             // inside
 	uint32_t spare_uid, spare_gid; // on the host, for a root caller without an unprivileged owner
+	uint32_t network;              // enum network
 	const char *hostname;
 	const char *tmpfs_size, *tmpfs_inodes;
 	uint32_t nops;
@@ -139,7 +142,7 @@ bool control_closed(void);
 // What this kernel does not give, told by STARTED. As proto.Lack.
 enum lack { LACK_LANDLOCK = 1, LACK_TRUNCATE = 2, LACK_IOCTL = 4, LACK_SCOPES = 8 };
 // Files that STARTED hands to the Go process, which owns them from then on. As proto.File.
-enum lent { LENT_TERMINAL, LENT_SIDE, LENT_COUNT };
+enum lent { LENT_TERMINAL, LENT_SIDE, LENT_HTTP, LENT_SOCKS, LENT_COUNT };
 void control_lend(enum lent which, int fd);
 void control_started(uint32_t lacks);
 void control_reply(int err, const int *fds, uint32_t n); // closes them
@@ -190,6 +193,9 @@ bool landlock_confine(const struct request *r, int program); // program: a file 
 
 // order.c: false for one that makes no sense.
 bool order_follow(const struct order *o, pid_t payload, bool session);
+
+// network.c: what a network namespace of its own has.
+void network_open(const struct request *r);
 
 // session.c: the terminal of a session and the pipes of its commands.
 void session_prepare(int root);

@@ -4,13 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -21,16 +19,6 @@
 #include <time.h>
 
 enum { FIRST_SAMPLE_MS = 20, MAX_REAPED = 256 };
-
-// A sandbox without a network still has its loopback.
-static void raise_loopback(void)
-{
-	struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &lo) < 0)
-		fail(STAGE_NETWORK, errno, "lo");
-	close(fd);
-}
 
 static int write_once(const char *path, const char *text)
 {
@@ -143,7 +131,7 @@ void init_run(struct request *r, struct identity id, int launcher)
 	write_once("/proc/sys/user/max_inotify_watches", "8192");
 	if (sethostname(r->hostname, strlen(r->hostname)) < 0 || setdomainname("", 0) < 0)
 		fail(STAGE_CLONE, errno, "hostname");
-	raise_loopback();
+	network_open(r);
 	int root = root_build(r);
 
 	// Up to here nothing depends on the command.

@@ -106,6 +106,7 @@ bool request_parse_build(struct request *r, char *buf, size_t len)
 	r->gid = take_u32(&in);
 	r->spare_uid = take_u32(&in);
 	r->spare_gid = take_u32(&in);
+	r->network = take_u32(&in);
 	r->hostname = take_string(&in);
 	r->tmpfs_size = take_string(&in);
 	r->tmpfs_inodes = take_string(&in);
