@@ -4,3 +4,5 @@ package sandbox
 
 // A process has no other ABI's entry here.
 var foreignABI []attack
+
+var oldCalls []string

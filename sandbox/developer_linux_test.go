@@ -77,16 +77,3 @@ func developer(t *testing.T, ws string) Config {
 	}
 	return c
 }
-
-// Renames across directories of the workspace, and across those that die with
-// the sandbox, are renames: mv copies nothing.
-func TestRenameAcrossDirectories(t *testing.T) {
-	for name, c := range map[string]Config{"of the host": {Workspace: t.TempDir()}, "empty": {}} {
-		t.Run(name, func(t *testing.T) {
-			r := run(t, c, `mkdir -p a/deep b && echo x > a/deep/f && before=$(stat -c %i a/deep/f a/deep | xargs) &&
-				mv a/deep/f b/g && mv a/deep b/deep && [ "$before" = "$(stat -c %i b/g b/deep | xargs)" ] && ls -R a b`)
-			require.Equal(t, "a:\n\nb:\ndeep\ng\n\nb/deep:\n", string(r.Stdout), "%s", r.Stderr)
-			require.Equal(t, 0, r.ExitCode)
-		})
-	}
-}

@@ -13,7 +13,14 @@ func TestTerminalRequests(t *testing.T) {
 		{79, "tiocsti", "EPERM", onHost, "ok|EIO"}, // EIO without sysctl dev.tty.legacy_tiocsti
 		{79, "tiocsti-high", "EPERM", onHost, "ok|EIO"},
 		{80, "tioclinux", "EPERM", onHost, "ENOTTY"},
+		{80, "tioclinux-high", "EPERM", onHost, "ENOTTY"},
+		{80, "tioccons", "EPERM", nowhere, ""}, // it would be done
 		{80, "tiocsetd", "EPERM", onHost, "ok"},
+		{80, "tiocsetd-high", "EPERM", onHost, "ok"},
+		{80, "kdskbmode", "EPERM", onHost, "ENOTTY"},
+		{80, "kdsetkeycode", "EPERM", onHost, "ENOTTY"},
+		{80, "vt-activate", "EPERM", onHost, "ENOTTY"},
+		{80, "vt-setmode", "EPERM", onHost, "ENOTTY"},
 	})
 	require.Equal(t, "ok", inside(t, Config{}, "tiocgwinsz"), "a pseudoterminal of its own works")
 }

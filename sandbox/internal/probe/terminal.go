@@ -15,6 +15,13 @@ func init() {
 	register("tiocsti-high", func([]string) error { return onTerminal(unix.TIOCSTI | 1<<32) })
 	register("tioclinux", func([]string) error { return onTerminal(0x541C) })
 	register("tiocsetd", func([]string) error { return onTerminal(unix.TIOCSETD) })
+	register("tioclinux-high", func([]string) error { return onTerminal(0x541C | 1<<32) })
+	register("tioccons", func([]string) error { return onTerminal(unix.TIOCCONS) })
+	register("tiocsetd-high", func([]string) error { return onTerminal(unix.TIOCSETD | 0xdead<<32) })
+	register("kdskbmode", func([]string) error { return onTerminal(0x4B45) })
+	register("kdsetkeycode", func([]string) error { return onTerminal(0x4B4D) })
+	register("vt-activate", func([]string) error { return onTerminal(0x5606) })
+	register("vt-setmode", func([]string) error { return onTerminal(0x5602 | 1<<32) })
 	register("tiocgwinsz", func([]string) error { return onTerminal(unix.TIOCGWINSZ) })
 }
 
