@@ -53,6 +53,8 @@ type Config struct {
 	// is the driver's to clear.
 	Devices []string
 	// MinLevel is the weakest isolation that is acceptable; 0 is LevelNamespaces.
+	// With LevelLandlock the strongest that this host allows is used, as a probe
+	// has found it: Result.Level says which. Where it cannot be had: ErrLevel.
 	MinLevel Level
 	// Audit gets one record of each run, of each command of a session and of each
 	// session, refused ones included, when it has ended: who, which command, under

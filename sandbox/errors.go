@@ -35,12 +35,17 @@ func (e *ErrUserNamespace) Error() string {
 
 func (e *ErrUserNamespace) Unwrap() error { return e.Err }
 
-// ErrLevel is a host that cannot isolate as strongly as [Config.MinLevel] asks.
+// ErrLevel is a host that cannot isolate as strongly as [Config.MinLevel] asks, or
+// a Config that needs more than the level that this host has. Where the host
+// refuses namespaces it wraps [ErrUserNamespace].
 type ErrLevel struct {
 	Want, Have Level
 	Reason     string
 	Remedy     string
+	Err        error // what the host refused, or nil
 }
+
+func (e *ErrLevel) Unwrap() error { return e.Err }
 
 func (e *ErrLevel) Error() string {
 	return fmt.Sprintf("sandbox: level %s is wanted, %s can be had: %s; %s", e.Want, e.Have, e.Reason, e.Remedy)

@@ -46,7 +46,7 @@ func TestLandlockReadOnlyPipe(t *testing.T) {
 	const write = "echo words > /data/fifo"
 	c := Config{Binds: []Bind{{Source: dir, Target: "/data"}}}
 	require.Contains(t, string(run(t, c, write).Stderr), "Permission denied")
-	o := turned(t, nil, knob{Refuse: noLandlock, Config: c, Command: write})
+	o := turned(t, nil, knob{Refuse: noLandlock, Binds: c.Binds, Command: write})
 	require.Equal(t, 0, o.Result.ExitCode, "the control: %s", o.Result.Stderr)
 	c.Binds[0].Writable = true
 	require.Equal(t, 0, run(t, c, write).ExitCode)

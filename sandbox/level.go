@@ -6,6 +6,11 @@ import "fmt"
 type Level int
 
 const (
+	// LevelLandlock is for hosts that refuse user namespaces: Landlock (ABI 6, Linux 6.12)
+	// for files and signals, a system call filter without sockets, rlimits. What it
+	// lacks is in Result.Lacks; it must be asked for by Config.MinLevel. Root,
+	// sessions and whatever else needs namespaces are refused with [ErrLevel].
+	LevelLandlock Level = 1
 	// LevelNamespaces is eight namespaces, an own root, no capability, a system
 	// call filter; limits by rlimits and by pid 1's watch.
 	LevelNamespaces Level = 2
@@ -18,6 +23,8 @@ func (l Level) String() string {
 	switch l {
 	case 0:
 		return "none"
+	case LevelLandlock:
+		return "landlock"
 	case LevelNamespaces:
 		return "namespaces"
 	case LevelCgroup:

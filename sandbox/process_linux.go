@@ -55,6 +55,7 @@ type process struct {
 	lent    map[proto.Files]*os.File
 	level   Level
 	lacks   []string
+	private string        // directory on the host that ends with the sandbox, or ""
 	group   *cgroup.Group // or nil
 	proxy   *proxy.Server // or nil
 	stdin   *os.File      // write end, or nil
@@ -83,7 +84,18 @@ func start(ctx context.Context, c Config, path string, argv []string) (*Process,
 	return &Process{impl: p}, nil
 }
 
+// execute runs a program at the level that the host has and c accepts.
 func execute(ctx context.Context, c Config, path string, argv []string, session bool) (*process, error) {
+	level, err := c.chooseLevel(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := executeAt(ctx, c, level, path, argv, session)
+	return p, c.explainLevel(ctx, err)
+}
+
+// executeAt runs it at one level, LevelNamespaces or LevelLandlock.
+func executeAt(ctx context.Context, c Config, level Level, path string, argv []string, session bool) (*process, error) {
 	begin := time.Now()
 	if len(helper.Binary()) == 0 {
 		return nil, fmt.Errorf("%w: no helper for this architecture", ErrUnsupported)
@@ -100,17 +112,24 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
 	p := &process{
-		ctx: ctx, begin: begin, limits: limits, policy: c.policyHash(request, limits), session: session, level: LevelNamespaces,
+		ctx: ctx, begin: begin, limits: limits, session: session, level: level,
 		stopping: make(chan struct{}), orders: orders{done: make(chan struct{})},
 	}
-	if p.group, err = c.group(limits, request); err != nil {
-		return nil, err
+	if level == LevelLandlock {
+		if p.private, err = c.bare(request, session); err != nil {
+			return nil, err
+		}
 	}
-	if p.group != nil {
-		p.level = LevelCgroup
+	p.policy = c.policyHash(request, limits)
+	var rest []byte
+	if p.group, err = c.group(limits, request); err == nil {
+		if p.group != nil && level == LevelNamespaces {
+			p.level = LevelCgroup
+		}
+		rest, err = p.launch(&c, request.Encode())
 	}
-	rest, err := p.launch(&c, request.Encode())
 	if err != nil {
+		p.removePrivate()
 		if p.group != nil {
 			p.group.Remove()
 		}
@@ -127,7 +146,7 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 	}
 	first, err := p.ask(rest)
 	if started, ok := first.(proto.Started); ok {
-		p.lacks = lacking(started.Lacks)
+		p.lacks = lacking(level, started.Lacks)
 		if p.lent, ok = p.files.lend(started.Files); !ok {
 			err = errors.New("open files were lost: this process may have no room for more")
 		} else if err = p.serveProxy(&c); err == nil {
@@ -329,6 +348,7 @@ func (p *process) end() {
 		c.await(p.stopping)
 	}
 	p.release()
+	p.removePrivate()
 	p.mu.Lock()
 	p.ended = true
 	if p.force != nil {

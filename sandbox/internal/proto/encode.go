@@ -47,7 +47,7 @@ func (e *encoder) ops(v []Op) {
 // the filter must hold no NUL.
 func (b *Build) Encode() []byte {
 	e := frame(KindBuild, 16<<10)
-	for _, v := range []uint32{Version, b.UID, b.GID, b.SpareUID, b.SpareGID, uint32(b.Network)} {
+	for _, v := range []uint32{Version, b.Mode, b.UID, b.GID, b.SpareUID, b.SpareGID, uint32(b.Network)} {
 		e.u32(v)
 	}
 	e.bytes(b.Hostname)

@@ -24,7 +24,7 @@
 //	+--------+--------+----------------------
 //	| kind   | length | body
 //	+--------+--------+----------------------
-//	  BUILD    version uid gid spareUID spareGID network hostname tmpfsSize tmpfsInodes n{op} filter
+//	  BUILD    version mode uid gid spareUID spareGID network hostname tmpfsSize tmpfsInodes n{op} filter
 //	           n{file to enter a control group} n{hit limit64 path key}
 //	  RUN      flags n{op} n{resource value64} memory64 cpu64(ms) tasks files path dir n{argv} n{env}
 //	           where op is: kind flags mode path source
@@ -149,6 +149,10 @@ type Limit struct {
 	Value    uint64
 }
 
+// BuildBare is a sandbox without namespaces: the paths of Ops, which are all of OpBind, are
+// the host's, and Landlock alone says what may be read and written.
+const BuildBare uint32 = 2
+
 // Flags of a Run.
 const (
 	// FlagNullStdin gives the payload the sandbox's own /dev/null as its input.
@@ -188,6 +192,7 @@ const (
 
 // Build says what sandbox to make: all that does not depend on the command.
 type Build struct {
+	Mode               uint32 // BuildBare or 0
 	UID, GID           uint32
 	SpareUID, SpareGID uint32
 	Network            Network

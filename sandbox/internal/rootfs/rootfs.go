@@ -124,6 +124,9 @@ var synthetic = map[string]string{
 	"nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
 }
 
+// systemDirs are where the host's programs are.
+var systemDirs = []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
+
 // shared are the parts of the host's /etc that programs need and that hold no secret.
 var shared = []string{
 	"alternatives", "crypto-policies", "ld.so.cache", "localtime", "mime.types", "pki/ca-trust/extracted",
@@ -144,7 +147,7 @@ func (p *plan) system(root string, etc map[string]string) error {
 	}
 	p.link("etc/mtab", "/proc/self/mounts")
 	if root == "" {
-		for _, d := range []string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"} {
+		for _, d := range systemDirs {
 			p.entry(d, "/"+d)
 		}
 		for _, f := range shared {

@@ -100,12 +100,14 @@ struct gauge {
 	int fd;
 };
 
+enum build_flag { BUILD_BARE = 2 }; // without namespaces
 enum run_flag { RUN_NULL_STDIN = 1, RUN_SESSION = 2 };
 
 enum network { NETWORK_OWN, NETWORK_PROXY, NETWORK_HOST };
 
 struct request {
 	// BUILD, which the launcher reads
+	uint32_t build_flags;
 	uint32_t uid, gid;             // inside
 	uint32_t spare_uid, spare_gid; // on the host, for a root caller without an unprivileged owner
 	uint32_t network;              // enum network
@@ -165,6 +167,7 @@ struct identity identity_choose(const struct request *r);
 void identity_drop(struct identity id);
 void identity_hide(bool hidden);
 void identity_map(const struct request *r, struct identity id);
+bool identity_empty_bounds(void);
 void identity_remove_privileges(void);
 
 // mount.c: mounts by file descriptor.
@@ -180,7 +183,15 @@ int root_build(struct request *r);
 void root_add_late(int root, struct request *r);
 void root_enter(int root);
 
+// main.c: waits for init, and kills it when the Go process wants an end.
+int launcher_wait(pid_t pid, int pidfd);
+
+// bare.c: the sandbox without namespaces.
+int bare_run(struct request *r);
+
 // init.c, payload.c: the two processes inside.
+void init_bind_to(int launcher, int signo);
+_Noreturn void init_command(struct request *r);
 _Noreturn void init_run(struct request *r, struct identity id, int launcher);
 _Noreturn void payload_run(const struct request *r, volatile int *failed);
 
@@ -189,6 +200,7 @@ _Noreturn void payload_run(const struct request *r, volatile int *failed);
 enum { LANDLOCK_LEAST_ABI = 2 };
 int landlock_abi(void);
 uint32_t landlock_lacks(void);
+bool landlock_scope(void);
 bool landlock_confine(const struct request *r, int program); // program: a file outside of the root, or -1
 
 // order.c: false for one that makes no sense.
@@ -214,6 +226,7 @@ struct peak {
 };
 extern struct peak watch_peak;
 void watch_open(void);
+void watch_whole_host(void);
 int64_t now_ms(void);
 uint64_t watch_clock(void);
 void watch_signal(pid_t parent, uint64_t since, int signo);

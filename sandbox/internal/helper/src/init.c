@@ -50,7 +50,7 @@ static void start_clocks(void)
 static uint32_t disk_full(const struct request *r)
 {
 	struct statfs fs;
-	if (statfs("/tmp", &fs) < 0)
+	if (r->build_flags & BUILD_BARE || statfs("/tmp", &fs) < 0)
 		return 0;
 	uint64_t used = (fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize;
 	bool full = fs.f_bavail == 0 || fs.f_ffree == 0;
@@ -111,16 +111,21 @@ static void supervise(const struct request *r, pid_t payload, int children)
 	}
 }
 
-void init_run(struct request *r, struct identity id, int launcher)
+// The second belt, beside the control socket: init dies with the launcher,
+// which may have died before this.
+void init_bind_to(int launcher, int signo)
 {
-	// The second belt, beside the control socket: init dies with the launcher,
-	// which may have died before this.
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	prctl(PR_SET_PDEATHSIG, signo);
 	struct pollfd dead = {.fd = launcher, .events = POLLIN};
 	if (poll(&dead, 1, 0) != 0)
 		_exit(1);
 	close(launcher);
 	prctl(PR_SET_NAME, "sandbox-init");
+}
+
+void init_run(struct request *r, struct identity id, int launcher)
+{
+	init_bind_to(launcher, SIGKILL);
 	identity_hide(false);
 	identity_map(r, id);
 	identity_hide(true);
@@ -146,8 +151,16 @@ void init_run(struct request *r, struct identity id, int launcher)
 	root_enter(root);
 	if (session)
 		session_open(r->path);
-	watch_open();
+	if (!identity_empty_bounds())
+		fail(STAGE_PRIVILEGE, errno, "PR_CAPBSET_DROP");
+	identity_remove_privileges();
+	init_command(r);
+}
 
+void init_command(struct request *r)
+{
+	bool session = r->flags & RUN_SESSION;
+	watch_open();
 	sigset_t chld;
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
@@ -156,7 +169,6 @@ void init_run(struct request *r, struct identity id, int launcher)
 	volatile int *failed = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (children < 0 || failed == MAP_FAILED)
 		fail(STAGE_CLONE, errno, "supervision");
-	identity_remove_privileges();
 
 	// Nobody is left to run it for.
 	if (control_closed())

@@ -89,6 +89,18 @@ static uint64_t known(int abi)
 	return rights;
 }
 
+// Signals and abstract sockets reach this process, its children and nobody else.
+bool landlock_scope(void)
+{
+	struct ruleset set = {.scoped = SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL};
+	int rules = (int)syscall(SYS_landlock_create_ruleset, &set, sizeof set, 0);
+	if (rules < 0)
+		return false;
+	bool ok = syscall(SYS_landlock_restrict_self, rules, 0) == 0;
+	close(rules);
+	return ok;
+}
+
 static bool allow(int rules, int fd, uint64_t allowed)
 {
 	struct stat st;
@@ -111,6 +123,32 @@ static bool allow_path(int rules, int root, const char *path, uint64_t allowed)
 	return ok;
 }
 
+// What the sandbox has beside the fixed places; without namespaces it is all of it,
+// by the host's paths.
+static uint64_t rights_of(const struct request *r, const struct op *o)
+{
+	bool bare = r->build_flags & BUILD_BARE;
+	if (o->kind != OP_BIND || (!bare && o->flags & (BIND_READONLY | BIND_INSIDE)))
+		return 0;
+	if (o->flags & BIND_DEVICE)
+		return READ_FILE | CHANGE | IOCTL_DEV;
+	return o->flags & BIND_READONLY ? LOOK : LOOK | OWN;
+}
+
+static bool allow_all(const struct request *r, int rules, uint64_t rights)
+{
+	bool ok = true;
+	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; ok && !(r->build_flags & BUILD_BARE) && i < sizeof places / sizeof *places; i++)
+		ok = allow_path(rules, root, places[i].path, places[i].allowed & rights);
+	for (uint32_t i = 0; ok && i < r->nops; i++) {
+		uint64_t allowed = rights_of(r, &r->ops[i]) & rights;
+		ok = !allowed || allow_path(rules, root, r->ops[i].path, allowed);
+	}
+	close(root);
+	return ok;
+}
+
 bool landlock_confine(const struct request *r, int program)
 {
 	int abi = landlock_abi();
@@ -121,26 +159,14 @@ bool landlock_confine(const struct request *r, int program)
 	if (abi >= 6)
 		set.scoped = SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL;
 	int rules = (int)syscall(SYS_landlock_create_ruleset, &set, sizeof set, 0);
-	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (rules < 0 || root < 0)
+	if (rules < 0 || !allow_all(r, rules, rights))
 		return false;
-	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-		if (!allow_path(rules, root, places[i].path, places[i].allowed & rights))
-			return false;
-	for (uint32_t i = 0; i < r->nops; i++) {
-		const struct op *o = &r->ops[i];
-		if (o->kind != OP_BIND || o->flags & (BIND_READONLY | BIND_INSIDE))
-			continue;
-		if (!allow_path(rules, root, o->path, (LOOK | OWN) & rights))
-			return false;
-	}
 	if (program >= 0 && !allow(rules, program, EXECUTE | READ_FILE))
 		return false;
 	// What programs forbid themselves must not fill the host's audit log.
 	uint32_t flags = abi >= 7 ? LOG_SUBDOMAINS_OFF : 0;
 	if (syscall(SYS_landlock_restrict_self, rules, flags) < 0)
 		return false;
-	close(root);
 	close(rules);
 	return true;
 }

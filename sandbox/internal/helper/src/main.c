@@ -22,7 +22,7 @@ static void volunteer(void)
 // Waits for init, and with it for the whole tree: the kernel ends a pid
 // namespace before its pid 1 can be reaped. A caller that goes away, or shuts
 // its side of the socket, has the tree killed, whatever init is busy with.
-static int wait_for_init(pid_t pid, int pidfd)
+int launcher_wait(pid_t pid, int pidfd)
 {
 	struct pollfd fds[2] = {{.fd = pidfd, .events = POLLIN}, {.fd = CONTROL_FD, .events = POLLRDHUP}};
 	while (!(fds[0].revents & POLLIN)) {
@@ -47,6 +47,8 @@ int main(void)
 	control_read_build(&r);
 	volunteer();
 	cgroup_enter(&r);
+	if (r.build_flags & BUILD_BARE)
+		return bare_run(&r);
 	root_open_early(&r);
 	struct identity id = identity_choose(&r);
 	root_map_owners(&r, id);
@@ -72,5 +74,5 @@ int main(void)
 	for (uint32_t i = 0; i < r.nops; i++)
 		if (r.ops[i].tree >= 0)
 			close(r.ops[i].tree);
-	return wait_for_init(pid, pidfd);
+	return launcher_wait(pid, pidfd);
 }

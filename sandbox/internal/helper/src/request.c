@@ -102,6 +102,7 @@ bool request_parse_build(struct request *r, char *buf, size_t len)
 
 	if (take_u32(&in) != PROTO_VERSION)
 		return false;
+	r->build_flags = take_u32(&in);
 	r->uid = take_u32(&in);
 	r->gid = take_u32(&in);
 	r->spare_uid = take_u32(&in);

@@ -13,6 +13,13 @@
 #include <unistd.h>
 
 static DIR *proc;
+static bool whole_host; // it shows processes of others
+
+// In a Landlock domain a process can signal those of its own tree only.
+void watch_whole_host(void)
+{
+	whole_host = true;
+}
 
 void watch_open(void)
 {
@@ -46,7 +53,7 @@ static bool stat_proc(const char *pid, const char *name, struct stat *st)
 static const char *next_process(void)
 {
 	for (struct dirent *e; (e = readdir(proc));)
-		if (e->d_name[0] >= '1' && e->d_name[0] <= '9')
+		if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && (!whole_host || kill(atoi(e->d_name), 0) == 0))
 			return e->d_name;
 	return NULL;
 }

@@ -20,6 +20,7 @@ var (
 	})
 
 	landlockRules = map[string]rule{
+		"socketpair":         connectedPairs,
 		"utimensat":          onlyNull(1),
 		"utimensat_time64":   onlyNull(1),
 		"prlimit64":          onlySelf(0),
@@ -31,6 +32,16 @@ var (
 		"ioprio_set":         onlySelfNotUser(ioprioWhoUser),
 	}
 )
+
+// connectedPairs: a datagram socket of a pair can be sent elsewhere, to a service of the host.
+func connectedPairs(b *builder) label {
+	next := b.ret(EPROTONOSUPPORT)
+	for _, kind := range []uint32{sockStream, sockSeqpacket} {
+		next = b.branch(opJEQ, kind, b.ret(Allow), next)
+	}
+	next = b.argument(1, b.then(opAnd, sockTypeMask, next))
+	return b.argument(0, b.branch(opJEQ, afUnix, next, b.ret(EAFNOSUPPORT)))
+}
 
 // onlySelf allows 0, which is the caller itself.
 func onlySelf(arg uint32) rule {

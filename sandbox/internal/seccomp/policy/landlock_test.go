@@ -14,7 +14,7 @@ func TestLandlockArguments(t *testing.T) {
 		want uint32
 	}{
 		{"socket", []uint64{1, 1, 0}, EAFNOSUPPORT}, {"socket", []uint64{2, 1, 6}, EAFNOSUPPORT}, {"socket", []uint64{16, 3, 0}, EAFNOSUPPORT},
-		{"socketpair", []uint64{1, 1, 0}, Allow}, {"socketpair", []uint64{2, 1, 0}, EAFNOSUPPORT},
+		{"socketpair", []uint64{1, 1, 0}, Allow}, {"socketpair", []uint64{1, 5 | 0x80800, 0}, Allow}, {"socketpair", []uint64{1, 2, 0}, EPROTONOSUPPORT}, {"socketpair", []uint64{1, 2 | 0x80000, 0}, EPROTONOSUPPORT}, {"socketpair", []uint64{2, 1, 0}, EAFNOSUPPORT},
 		{"fchmod", []uint64{3, 0o755}, Allow}, {"fchmod", []uint64{3, 0o4755}, EPERM},
 		{"utimensat", []uint64{3, 0, 0, 0}, Allow}, {"utimensat", []uint64{3, 0x1000, 0, 0}, EPERM},
 		{"utimensat", []uint64{3, high, 0, 0}, EPERM}, {"utimensat", []uint64{3, high | 1, 0, 0}, EPERM},

@@ -16,6 +16,7 @@ const (
 
 	afUnix, afInet, afInet6, afNetlink  = 1, 2, 10, 16
 	sockTypeMask, sockStream, sockDgram = 0xf, 1, 2
+	sockSeqpacket                       = 5
 	sockRaw, sockPacket                 = 3, 10
 	protoTCP, protoUDP                  = 6, 17
 
