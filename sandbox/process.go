@@ -1,5 +1,10 @@
 package sandbox
 
+import (
+	"context"
+	"net"
+)
+
 // Process is a program in a sandbox of its own. Its methods may be called from
 // any number of goroutines.
 type Process struct {
@@ -12,6 +17,12 @@ type Process struct {
 func (p *Process) Wait() (Result, error) {
 	r, err := p.impl.wait()
 	return r, p.audit.end(r, err)
+}
+
+// Dial connects to a server that the program has started, as [Session.Dial] does. After
+// the end the error is os.ErrProcessDone.
+func (p *Process) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return p.impl.dial(ctx, network, address)
 }
 
 // Signal sends a signal, by its number, to the program itself and not to what

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"syscall"
 	"time"
@@ -134,6 +135,24 @@ func (s *Session) Signal(sig syscall.Signal) error { return s.impl.signal(sig) }
 
 // Net is what was asked of the proxy of [NetAllowList] until now, as in [Result].
 func (s *Session) Net() []NetRecord { return s.impl.net() }
+
+// Dial connects to a server that runs inside, as [net.Dialer.DialContext] does on this
+// host: network is "tcp", "tcp4", "tcp6" with an address like "localhost:8080", or
+// "unix" with an absolute path inside, or an abstract name that begins with @. Only the
+// loopback of the sandbox's own network can be dialled, which under [NetHost] is the host's;
+// "localhost" is 127.0.0.1 and, where nobody listens there, ::1. Links on the way to a
+// path are followed as they are inside.
+//
+// ctx bounds the connecting only. The connection lives until it is closed, also when
+// the session has ended: then its other side is gone.
+//
+// # Errors
+//
+// A [net.OpError] with the reason, for example syscall.ECONNREFUSED or ctx's;
+// [ErrShellExited], [ErrClosed].
+func (s *Session) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return s.impl.dial(ctx, network, address)
+}
 
 // Level is how strongly the session is isolated.
 func (s *Session) Level() Level { return s.impl.level() }

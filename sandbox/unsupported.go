@@ -5,6 +5,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"net"
 	"runtime"
 	"syscall"
 )
@@ -18,6 +19,8 @@ func start(context.Context, Config, string, []string) (*Process, error) {
 func (*process) wait() (Result, error) { return Result{}, ErrUnsupported }
 func (*process) signal(int) error      { return ErrUnsupported }
 func (*process) kill()                 {}
+
+func (*process) dial(context.Context, string, string) (net.Conn, error) { return nil, ErrUnsupported }
 
 func (*process) terms() terms { return terms{} }
 
@@ -33,6 +36,8 @@ func newSession(context.Context, Config) (*session, error) {
 func (*session) exec(context.Context, string) (ExecResult, error) {
 	return ExecResult{}, ErrUnsupported
 }
+func (*session) dial(context.Context, string, string) (net.Conn, error) { return nil, ErrUnsupported }
+
 func (*session) read([]byte) (int, error)    { return 0, ErrUnsupported }
 func (*session) write([]byte) (int, error)   { return 0, ErrUnsupported }
 func (*session) resize(_, _ uint16) error    { return ErrUnsupported }

@@ -102,11 +102,18 @@ func EncodeSignal(number uint32, target Target) []byte {
 
 // EncodeOpen returns an OPEN frame, which asks for the file that an absolute path
 // means inside, opened with the flags and the mode of openat2(2).
-func EncodeOpen(flags, mode uint32, path string) []byte {
-	e := frame(KindOpen, headerSize+8+len(path))
-	e.u32(flags)
-	e.u32(mode)
-	e.buf = append(e.buf, path...)
+func EncodeOpen(flags, mode uint32, path string) []byte { return order(KindOpen, flags, mode, path) }
+
+// EncodeDial returns a DIAL frame, which asks for a socket that connects to an address inside.
+func EncodeDial(family, port uint32, address string) []byte {
+	return order(KindDial, family, port, address)
+}
+
+func order(k Kind, a, b uint32, rest string) []byte {
+	e := frame(k, headerSize+8+len(rest))
+	e.u32(a)
+	e.u32(b)
+	e.buf = append(e.buf, rest...)
 	return e.finish()
 }
 

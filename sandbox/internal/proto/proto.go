@@ -9,7 +9,7 @@
 //	    │◄─ ERROR ─────────────────────┴─ or ───────────────┴─ or ──────────────┤ (then all exit)
 //	    │◄─ STARTED ────────────────────────────────────────┤      execve ◄──────┤
 //	    ├─ SIGNAL ─────────────────────────────────────────►├─ kill ────────────►│
-//	    ├─ an order: STREAMS (a session), OPEN ────────────►│
+//	    ├─ an order: STREAMS (a session), OPEN, DIAL ──────►│
 //	    │◄─ REPLY ──────────────────────────────────────────┤ one to each, in order
 //	    │◄─ EXIT ───────────────────────────────────────────┤◄─ wait status ─────┘
 //	    │                              │◄─ exit: the kernel ends the pid namespace
@@ -32,6 +32,8 @@
 //	  STREAMS  name (32 bytes, the rest of the body); the files of its REPLY are the
 //	           read and the write end of stdout, and of stderr
 //	  OPEN     flags mode path(rest of the body); the REPLY brings the file
+//	  DIAL     family port address(rest of the body); the REPLY brings the socket, which
+//	           connects; the address is that of the family, or of AF_UNIX the name
 //	  ERROR    stage errno detail(rest of the body)
 //	  STARTED  set of the files that come with it, in the order of their bits; set of what is lacking
 //	  REPLY    errno n, with n files
@@ -58,6 +60,7 @@ const (
 	KindSignal  Kind = 3
 	KindStreams Kind = 4
 	KindOpen    Kind = 5
+	KindDial    Kind = 6
 	KindError   Kind = 16
 	KindStarted Kind = 17
 	KindExit    Kind = 18

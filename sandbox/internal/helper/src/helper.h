@@ -35,6 +35,7 @@ enum frame_kind {
 	FRAME_SIGNAL,
 	FRAME_STREAMS,
 	FRAME_OPEN,
+	FRAME_DIAL,
 	FRAME_ERROR = 16,
 	FRAME_STARTED,
 	FRAME_EXIT,
@@ -208,6 +209,9 @@ bool order_follow(const struct order *o, pid_t payload, bool session);
 
 // network.c: what a network namespace of its own has.
 void network_open(const struct request *r);
+
+// dial.c: the answer to a DIAL of family and port.
+void dial_inside(const uint32_t head[static 2], const char *address, uint32_t len);
 
 // session.c: the terminal of a session and the pipes of its commands.
 void session_prepare(int root);

@@ -53,6 +53,11 @@ bool order_follow(const struct order *o, pid_t payload, bool session)
 			return false;
 		open_inside(head, o->body + sizeof head);
 		return true;
+	case FRAME_DIAL:
+		if (o->len < sizeof head)
+			return false;
+		dial_inside(head, o->body + sizeof head, o->len - (uint32_t)sizeof head);
+		return true;
 	}
 	return false;
 }
