@@ -24,6 +24,7 @@ type agentFlags struct {
 	approve    string
 	workspace  string
 	helper     string
+	audit      string
 	system     string
 	noExamples bool
 	asJSON     bool
@@ -68,6 +69,7 @@ task for each, and one of the type rate. The default model is a very small one.`
 	fs.BoolVar(&f.noExamples, "no-examples", false, "do not show the model examples first: large ones need none")
 	fs.BoolVar(&f.asJSON, "json", false, "print the events as JSON, one in a line")
 	fs.BoolVar(&f.eval, "eval", false, "do 20 tasks and print how many were done")
+	registerAudit(fs, &f.audit)
 	fs.StringVar(&f.helper, "helper", "", "`path` of an installed sandbox helper, for hosts whose AppArmor wants one")
 	f.sampling.register(fs)
 	fs.Lookup("temp").DefValue = "0"
@@ -100,11 +102,16 @@ func (f *agentFlags) run(ctx context.Context, std stdio, args []string) (err err
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
+	records, closeAudit, err := openAudit(f.audit)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAudit()) }()
 	if !e.HasChatTemplate() {
 		return &failure{code: exitModel, err: fmt.Errorf("%s: %w", m.Name, llama.ErrNoChatTemplate), hint: "choose another model with -m"}
 	}
 	config := agent.Config{
-		Engine: e, Sandbox: sandbox.Config{Workspace: f.workspace, HelperPath: f.helper}, Approve: approve,
+		Engine: e, Sandbox: sandbox.Config{Workspace: f.workspace, HelperPath: f.helper, Audit: records}, Approve: approve,
 		MaxSteps: f.steps, MaxTokens: f.tokens, Wall: f.timeout, System: f.system, Sampling: &f.sampling.params,
 	}
 	if f.noExamples {
@@ -154,5 +161,5 @@ func fromSandbox(err error) bool {
 	var setup *sandbox.ErrSetup
 	var exec *sandbox.ErrExec
 	return errors.As(err, &config) || errors.As(err, &user) || errors.As(err, &owner) || errors.As(err, &level) ||
-		errors.As(err, &setup) || errors.As(err, &exec) || errors.Is(err, sandbox.ErrUnsupported)
+		errors.As(err, &setup) || errors.As(err, &exec) || errors.As(err, new(*sandbox.ErrAudit)) || errors.Is(err, sandbox.ErrUnsupported)
 }

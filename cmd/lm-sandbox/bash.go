@@ -35,7 +35,7 @@ terminal as it likes. Where stdin is no terminal, commands are read from it.
 
 stdin, stdout, stderr and the exit code are the command's: 128+n where signal n
 ended it. A limit that ended it is named on stderr. The exit code is 125 where the
-sandbox could not run it and 2 where the flags are wrong; a command may give these
+sandbox could not run it or its --audit record could not be written, and 2 where the flags are wrong; a command may give these
 too, and --json tells them apart: for a command that was run there is an object.
 Sizes are bytes, or numbers with K, M, G or T, of 1024.
 
@@ -85,8 +85,12 @@ func runScript(ctx context.Context, c sandbox.Config) (sandbox.Result, error) {
 	return p.Wait()
 }
 
-func (f *bashFlags) run(ctx context.Context, std stdio, execute func(context.Context, sandbox.Config) (sandbox.Result, error)) error {
-	config := f.sandbox.config()
+func (f *bashFlags) run(ctx context.Context, std stdio, execute func(context.Context, sandbox.Config) (sandbox.Result, error)) (err error) {
+	config, closeAudit, err := f.sandbox.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAudit()) }()
 	config.Stdin = std.in
 	if !f.asJSON {
 		config.Stdout, config.Stderr = std.out, std.err

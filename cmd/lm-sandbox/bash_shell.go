@@ -16,8 +16,12 @@ import (
 
 // interact connects the caller's terminal with that of a shell in a sandbox, until
 // the shell ends or ctx does.
-func (f *bashFlags) interact(ctx context.Context, std stdio, terminal *os.File) error {
-	config := f.sandbox.config()
+func (f *bashFlags) interact(ctx context.Context, std stdio, terminal *os.File) (err error) {
+	config, closeAudit, err := f.sandbox.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAudit()) }()
 	config.Limits.Wall = 0 // in a session it is the time of an Exec
 	if _, ok := config.Env["TERM"]; !ok && os.Getenv("TERM") != "" {
 		config.Env["TERM"] = os.Getenv("TERM")
@@ -33,9 +37,11 @@ func (f *bashFlags) interact(ctx context.Context, std stdio, terminal *os.File) 
 	if err != nil {
 		return sandboxFailure(err)
 	}
-	defer func() { _ = session.Close() }()
-	err = connect(ctx, stop, session, std.out, terminal)
-	return shellFailure(ctx, err)
+	err = shellFailure(ctx, connect(ctx, stop, session, std.out, terminal))
+	if closed := session.Close(); closed != nil {
+		err = errors.Join(err, sandboxFailure(closed))
+	}
+	return err
 }
 
 // connect has the terminal in raw mode while it lasts. It returns how the shell ended,

@@ -74,6 +74,7 @@ func TestSandboxFlags(t *testing.T) {
 	err := fs.Parse([]string{
 		"--workspace", "w", "--root", "r", "--dir", "/d", "--helper", "h", "--env", "A=b=c", "--bind", "/a:/b", "--bind", "/c:/d:rw",
 		"--timeout", "1s", "--cpu", "2s", "--mem", "3K", "--disk", "4M", "--output", "5", "--pids", "6", "--files", "7", "--stop-at-output",
+		"--device", "/dev/nvidia0", "--device", "nvidia", "--min-level", "cgroup", "--audit", "a",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -84,6 +85,9 @@ func TestSandboxFlags(t *testing.T) {
 	}
 	if c.Workspace != "w" || c.Root != "r" || c.Dir != "/d" || c.HelperPath != "h" || c.Env["A"] != "b=c" || !c.StopAtOutput {
 		t.Errorf("got %+v", c)
+	}
+	if len(c.Devices) < 2 || c.Devices[0] != "/dev/nvidia0" || c.Devices[1] == "nvidia" || c.MinLevel != sandbox.LevelCgroup || c.Audit != nil || f.audit != "a" {
+		t.Errorf("devices %q, level %s, audit %v, %q", c.Devices, c.MinLevel, c.Audit, f.audit)
 	}
 	binds := []sandbox.Bind{{Source: "/a", Target: "/b"}, {Source: "/c", Target: "/d", Writable: true}}
 	if len(c.Binds) != 2 || c.Binds[0] != binds[0] || c.Binds[1] != binds[1] {

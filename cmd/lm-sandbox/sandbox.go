@@ -20,6 +20,9 @@ type sandboxFlags struct {
 	mem, disk, output            byteSize
 	pids, files                  int
 	stopAtOutput                 bool
+	devices                      []string
+	least                        leastLevel
+	audit                        string
 }
 
 func (f *sandboxFlags) register(fs *pflag.FlagSet) {
@@ -38,12 +41,17 @@ func (f *sandboxFlags) register(fs *pflag.FlagSet) {
 	fs.IntVar(&f.files, "files", sandbox.DefaultFiles, "`number` of open files of each process")
 	fs.Var(&f.output, "output", "what is kept of stdout, and of stderr, for JSON")
 	fs.BoolVar(&f.stopAtOutput, "stop-at-output", false, "end the command once it writes more than --output")
+	fs.StringArrayVar(&f.devices, "device", nil, "`node` of a GPU to have inside, or nvidia for all that CUDA needs; may be given again")
+	f.least.level = sandbox.LevelNamespaces
+	fs.Var(&f.least, "min-level", f.least.usage())
+	registerAudit(fs, &f.audit)
 	fs.StringVar(&f.helper, "helper", "", "`path` of an installed sandbox helper, for hosts whose AppArmor wants one")
 }
 
-// config is the sandbox that the flags describe.
+// config is the sandbox that the flags describe, less the file of its records.
 func (f *sandboxFlags) config() sandbox.Config {
 	return sandbox.Config{
+		Devices: expandDevices(f.devices), MinLevel: f.least.level,
 		Root: f.root, Workspace: f.workspace, Binds: f.binds, Env: f.env, Dir: f.dir, HelperPath: f.helper,
 		Limits: sandbox.Limits{
 			Wall: f.wall, CPU: f.cpu, Memory: int64(f.mem), Pids: f.pids,
@@ -53,11 +61,37 @@ func (f *sandboxFlags) config() sandbox.Config {
 	}
 }
 
+// open is the same with the file of records, which is closed by what it returns too.
+func (f *sandboxFlags) open() (sandbox.Config, func() error, error) {
+	c := f.config()
+	handler, closeFile, err := openAudit(f.audit)
+	c.Audit = handler
+	return c, closeFile, err
+}
+
+// expandDevices puts the nodes of the host in the place of the word nvidia.
+func expandDevices(names []string) []string {
+	var nodes []string
+	for _, name := range names {
+		if name != "nvidia" {
+			nodes = append(nodes, name)
+			continue
+		}
+		gpus := sandbox.GPUDevices()
+		if len(gpus) == 0 { // the error about it says what to do
+			gpus = []string{"/dev/nvidiactl"}
+		}
+		nodes = append(nodes, gpus...)
+	}
+	return nodes
+}
+
 // configFlags are the flags by the field of sandbox.Config that they set.
 var configFlags = map[string]string{
 	"Root": "root", "Workspace": "workspace", "Binds": "bind", "Env": "env", "Dir": "dir", "HelperPath": "helper",
 	"Limits.Wall": "timeout", "Limits.CPU": "cpu", "Limits.Memory": "mem", "Limits.Pids": "pids",
 	"Limits.Disk": "disk", "Limits.Files": "files", "Limits.Output": "output", "command": "command",
+	"Devices": "device", "MinLevel": "min-level", "Audit": "audit",
 }
 
 // sandboxFailure sorts the errors of the sandbox: what a flag said, an output that cannot

@@ -22,7 +22,6 @@ type serveFlags struct {
 	hosts    []string
 	key      string
 	parallel int
-	least    leastLevel
 	engine   engineFlags
 	sandbox  sandboxFlags
 }
@@ -43,7 +42,8 @@ flight then get ten seconds to finish, and the exit code is 0.
 
 Commands get the sandbox that the flags describe; a request cannot change it. One
 is tried at the start: where the host allows none, serve ends with exit code 125,
-or with --min-level none goes on and refuses commands.
+or with --min-level none goes on and refuses commands. With --audit a command whose
+record cannot be written is answered with an error; each line names the client.
 
 Beyond loopback a key is needed, which clients send as "Authorization: Bearer KEY".
 Where none is given, one is made and printed.`,
@@ -59,8 +59,7 @@ Where none is given, one is made and printed.`,
 	fs.StringArrayVar(&f.hosts, "allow-host", nil, "further `name` that clients may reach it by; may be given again")
 	fs.StringVar(&f.key, "key", "", "`key` that clients must send; $LM_SANDBOX_KEY keeps it from other users' eyes")
 	fs.IntVar(&f.parallel, "parallel", 0, "`number` of requests that the model answers at once; 0: 4")
-	f.least = leastLevel(sandbox.LevelNamespaces)
-	fs.Var(&f.least, "min-level", "weakest isolation of commands: namespaces, or none to go on without commands")
+	f.sandbox.least.orNone = true
 	f.engine.register(fs)
 	f.sandbox.register(fs)
 	return cmd
@@ -71,7 +70,12 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 	if err != nil { // before the address is open and the model is loaded
 		return usage(err, "see 'lm-sandbox serve --help'")
 	}
-	if err := f.trySandbox(ctx, std); err != nil {
+	config, closeAudit, err := f.sandbox.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAudit()) }()
+	if err := f.trySandbox(ctx, std, config); err != nil {
 		return err
 	}
 	var lc net.ListenConfig
@@ -87,7 +91,7 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 	defer func() { err = errors.Join(err, e.Close()) }()
 
 	s, err := server.New(server.Options{
-		Engine: e, ModelName: m.Name, Sandbox: f.sandbox.config(),
+		Engine: e, ModelName: m.Name, Sandbox: config,
 		Addr: f.addr, AllowedHosts: f.hosts, Key: key,
 		OllamaURL: os.Getenv("OLLAMA_URL"), OllamaModel: os.Getenv("OLLAMA_MODEL"),
 		Logger: slog.New(slog.NewTextHandler(std.err, nil)),
@@ -122,36 +126,18 @@ func serveKey(addr, given string) (key string, made bool, err error) {
 
 // trySandbox runs one command as a request would, so that a host without a sandbox
 // shows at the start and not at the first request.
-func (f *serveFlags) trySandbox(ctx context.Context, std stdio) error {
-	_, err := sandbox.Run(ctx, f.sandbox.config(), "true")
-	var config *sandbox.ErrConfig
+func (f *serveFlags) trySandbox(ctx context.Context, std stdio, config sandbox.Config) error {
+	_, err := sandbox.Run(ctx, config, "true")
+	var invalid *sandbox.ErrConfig
+	var unwritten *sandbox.ErrAudit
 	switch {
 	case err == nil || ctx.Err() != nil:
 		return ctx.Err()
-	case errors.As(err, &config):
+	case errors.As(err, &invalid), errors.As(err, &unwritten):
 		return sandboxFailure(err)
-	case f.least > 0:
+	case f.sandbox.least.level > 0:
 		return &failure{code: exitSandbox, err: err, hint: "'lm-sandbox doctor' says what is missing; --min-level none serves the model and refuses commands"}
 	}
 	_, err = fmt.Fprintf(std.err, "lm-sandbox: warning: commands are refused, this host allows no sandbox: %v\n", err)
 	return err
 }
-
-// leastLevel is a flag value: the weakest sandbox.Level that will do.
-type leastLevel sandbox.Level
-
-// Set parses s.
-func (l *leastLevel) Set(s string) error {
-	for _, level := range []sandbox.Level{0, sandbox.LevelNamespaces} {
-		if s == level.String() {
-			*l = leastLevel(level)
-			return nil
-		}
-	}
-	return fmt.Errorf("%q is neither namespaces nor none", s)
-}
-
-func (l *leastLevel) String() string { return sandbox.Level(*l).String() }
-
-// Type names the value in help texts.
-func (l *leastLevel) Type() string { return "level" }

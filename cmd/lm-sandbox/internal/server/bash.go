@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -51,7 +52,11 @@ func (s *Server) runBash(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer s.bash.gate.leave()
-	result, err := s.bash.run(r.Context(), s.bash.config, cmd)
+	config := s.bash.config
+	if config.Audit != nil {
+		config.Audit = config.Audit.WithAttrs([]slog.Attr{slog.String("client", r.RemoteAddr)})
+	}
+	result, err := s.bash.run(r.Context(), config, cmd)
 	if err != nil {
 		return sandboxError(r.Context(), err)
 	}
@@ -77,6 +82,13 @@ func sandboxError(ctx context.Context, err error) error {
 	var invalid *sandbox.ErrConfig
 	if errors.As(err, &invalid) && invalid.Field == "command" {
 		return badRequest("invalid_cmd", "field \"cmd\": %s", invalid.Reason)
+	}
+	var unwritten *sandbox.ErrAudit
+	if errors.As(err, &unwritten) {
+		return &apiError{
+			status: http.StatusInternalServerError, kind: "server_error", code: "audit_failed",
+			message: "the command ran and its record could not be written: its output is withheld", cause: err,
+		}
 	}
 	return &apiError{
 		status: http.StatusInternalServerError, kind: "server_error", code: "sandbox_unavailable",

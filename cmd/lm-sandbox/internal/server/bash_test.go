@@ -1,11 +1,14 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -94,4 +97,21 @@ func TestRunBashCannotRun(t *testing.T) {
 	failure := got.failure(t)
 	assert.Equal(t, "sandbox_unavailable", failure.Code)
 	assert.Contains(t, failure.Message, "set the sysctl")
+}
+
+// Nothing of a command leaves the service that is not on record; records name the client.
+func TestRunBashAudit(t *testing.T) {
+	var log bytes.Buffer
+	s := runs(newServer(t, Options{Sandbox: sandbox.Config{Audit: slog.NewJSONHandler(&log, nil)}}),
+		func(ctx context.Context, c sandbox.Config, _ string) (sandbox.Result, error) {
+			require.NoError(t, c.Audit.Handle(ctx, slog.Record{}))
+			return sandbox.Result{Stdout: []byte("shown")}, &sandbox.ErrAudit{Path: "/srv/audit.jsonl", Err: syscall.ENOSPC}
+		})
+	got := post(t, start(t, s)+"/run-bash/", `{"cmd":"true"}`)
+	require.Equal(t, 500, got.status)
+	failure := got.failure(t)
+	assert.Equal(t, "audit_failed", failure.Code)
+	assert.NotContains(t, failure.Message, "shown")
+	assert.NotContains(t, failure.Message, "/srv")
+	assert.Contains(t, log.String(), `"client":"127.0.0.1:`)
 }
