@@ -84,3 +84,15 @@ func TestNoWiderThanDocker(t *testing.T) {
 		}
 	}
 }
+
+// docs/sandbox-policy.md names what is done to /proc.
+func TestDocument(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/sandbox-policy.md")
+	require.NoError(t, err)
+	for mark, want := range map[string][]string{"<!-- masked -->": maskedProc, "<!-- read-only -->": readOnlyProc} {
+		_, text, ok := strings.Cut(string(b), mark)
+		require.True(t, ok, mark)
+		text, _, _ = strings.Cut(text, "<!-- -->")
+		require.Equal(t, want, strings.Fields(strings.ReplaceAll(text, "`", " ")), mark)
+	}
+}
