@@ -84,15 +84,14 @@ func (a *audit) exec(ctx context.Context, command string) *audit {
 }
 
 // follow ties the record to a process that runs, or ends it with the reason why none does.
-func (a *audit) follow(p *Process, err error) (*Process, error) {
+func (a *audit) follow(p *process, err error) (*Process, error) {
 	if err != nil {
 		return nil, a.end(Result{}, err)
 	}
 	if a != nil {
-		a.under(p.impl.terms())
-		p.audit = a
+		a.under(p.terms())
 	}
-	return p, nil
+	return &Process{p, a}, nil
 }
 
 // end writes the record, once, and returns err with what prevented it.
@@ -159,7 +158,7 @@ func errorClass(err error) string {
 	for _, known := range []struct {
 		err  error
 		name string
-	}{{context.Canceled, "canceled"}, {context.DeadlineExceeded, "deadline"}, {ErrUnsupported, "ErrUnsupported"}, {ErrClosed, "ErrClosed"}} {
+	}{{context.Canceled, "canceled"}, {context.DeadlineExceeded, "deadline"}, {ErrUnsupported, "ErrUnsupported"}, {ErrClosed, "ErrClosed"}, {ErrPoolClosed, "ErrPoolClosed"}} {
 		if errors.Is(err, known.err) {
 			return known.name
 		}

@@ -42,13 +42,25 @@ func (c *Config) group(l Limits, r *proto.Request) (*cgroup.Group, error) {
 		{Hit: proto.HitMemory, Limit: 1, Path: g.Kills.Path, Key: g.Kills.Key},
 		{Hit: proto.HitTasks, Limit: 1, Path: g.Refused.Path, Key: g.Refused.Key},
 	}
-	// The group refuses first, and counts that.
+	besideGroup(&r.Run)
+	return g, nil
+}
+
+// besideGroup lets the group refuse a process first, and count that.
+func besideGroup(r *proto.Run) {
 	for i := range r.Limits {
 		if r.Limits[i].Resource == unix.RLIMIT_NPROC {
 			r.Limits[i].Value++
 		}
 	}
-	return g, nil
+}
+
+// join makes the control group of a sandbox that is to be started.
+func (p *process) join(c *Config, l Limits, r *proto.Request) (err error) {
+	if p.group, err = c.group(l, r); p.group != nil && p.level == LevelNamespaces {
+		p.level = LevelCgroup
+	}
+	return err
 }
 
 // account tells what was used, and frees the group.

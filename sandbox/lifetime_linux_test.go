@@ -91,9 +91,11 @@ func TestLauncherKilledEarly(t *testing.T) {
 		c := Config{}
 		request, limits, err := c.request("/bin/sleep", []string{"sleep", mark})
 		require.NoError(t, err)
-		p := &process{ctx: t.Context(), begin: time.Now(), limits: limits, release: func() {}, stopping: make(chan struct{})}
-		rest, err := p.launch(&c, request.Encode())
+		p := newProcess()
+		p.ctx, p.begin, p.limits, p.release = t.Context(), time.Now(), limits, func() {}
+		rest, err := p.launch(&c, request.Encode(), true, false)
 		require.NoError(t, err)
+		p.copy(&c)
 		go func() {
 			time.Sleep(d)
 			_ = p.cmd.Process.Kill()

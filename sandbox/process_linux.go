@@ -59,6 +59,7 @@ type process struct {
 	group   *cgroup.Group // or nil
 	proxy   *proxy.Server // or nil
 	stdin   *os.File      // write end, or nil
+	outputs [2]*os.File
 	streams [2]*capture
 	release func() // stops the timer and the watch of ctx
 	orders  orders
@@ -76,12 +77,8 @@ type process struct {
 	killedForMemory bool
 }
 
-func start(ctx context.Context, c Config, path string, argv []string) (*Process, error) {
-	p, err := execute(ctx, c, path, argv, false)
-	if err != nil {
-		return nil, err
-	}
-	return &Process{impl: p}, nil
+func newProcess() *process {
+	return &process{stopping: make(chan struct{}), orders: orders{done: make(chan struct{})}}
 }
 
 // execute runs a program at the level that the host has and c accepts.
@@ -97,36 +94,27 @@ func execute(ctx context.Context, c Config, path string, argv []string, session 
 // executeAt runs it at one level, LevelNamespaces or LevelLandlock.
 func executeAt(ctx context.Context, c Config, level Level, path string, argv []string, session bool) (*process, error) {
 	begin := time.Now()
-	if len(helper.Binary()) == 0 {
-		return nil, fmt.Errorf("%w: no helper for this architecture", ErrUnsupported)
-	}
 	request, limits, err := c.request(path, argv)
 	if err != nil {
 		return nil, err
 	}
 	if session {
-		request.Flags = proto.FlagSession
-		request.MaxCPU = math.MaxInt64 / uint64(time.Millisecond) // no sum for a shell that may live for days
+		forSession(&request.Run)
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
-	p := &process{
-		ctx: ctx, begin: begin, limits: limits, session: session, level: level,
-		stopping: make(chan struct{}), orders: orders{done: make(chan struct{})},
-	}
+	p := newProcess()
+	p.level = level
 	if level == LevelLandlock {
 		if p.private, err = c.bare(request, session); err != nil {
 			return nil, err
 		}
 	}
-	p.policy = c.policyHash(request, limits)
+	policy := c.policyHash(request, limits)
 	var rest []byte
-	if p.group, err = c.group(limits, request); err == nil {
-		if p.group != nil && level == LevelNamespaces {
-			p.level = LevelCgroup
-		}
-		rest, err = p.launch(&c, request.Encode())
+	if err = p.join(&c, limits, request); err == nil {
+		rest, err = p.launch(&c, request.Encode(), !session, c.Stdin != nil)
 	}
 	if err != nil {
 		p.removePrivate()
@@ -135,28 +123,52 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 		}
 		return nil, err
 	}
+	return p.start(ctx, &job{c, request, policy, limits, session, begin}, func() (any, error) { return p.ask(rest) })
+}
+
+// forSession: no sum of processor time for a shell that may live for days.
+func forSession(r *proto.Run) {
+	r.Flags = proto.FlagSession
+	r.MaxCPU = math.MaxInt64 / uint64(time.Millisecond)
+}
+
+// job is a command for a sandbox.
+type job struct {
+	config  Config
+	request *proto.Request
+	policy  string
+	limits  Limits
+	session bool
+	begin   time.Time
+}
+
+// start returns once the command is executing; ask gives it to the helper.
+func (p *process) start(ctx context.Context, j *job, ask func() (any, error)) (*process, error) {
+	p.ctx, p.begin, p.limits, p.policy, p.session = ctx, j.begin, j.limits, j.policy, j.session
+	p.copy(&j.config)
 	stopContext := context.AfterFunc(ctx, func() { p.stop(causeContext) })
 	p.release = func() { stopContext() }
-	if !session {
-		stopTimer := time.AfterFunc(limits.Wall-time.Since(begin), func() { p.stop(causeTimeout) })
+	if !p.session {
+		stopTimer := time.AfterFunc(p.limits.Wall-time.Since(p.begin), func() { p.stop(causeTimeout) })
 		p.release = func() {
 			stopTimer.Stop()
 			stopContext()
 		}
 	}
-	first, err := p.ask(rest)
+	first, err := ask()
 	if started, ok := first.(proto.Started); ok {
-		p.lacks = lacking(level, started.Lacks)
+		p.lacks = lacking(p.level, started.Lacks)
 		if p.lent, ok = p.files.lend(started.Files); !ok {
 			err = errors.New("open files were lost: this process may have no room for more")
-		} else if err = p.serveProxy(&c); err == nil {
+		} else if err = p.serveProxy(&j.config); err == nil {
+			p.feed(j.config.Stdin)
 			return p, nil
 		}
 	}
 	p.shutdown() // whatever the helper is, it is not to be waited for
 	p.finish.Do(p.end)
 	if failure, ok := first.(proto.Failure); ok {
-		return nil, explain(failure, request, &c)
+		return nil, explain(failure, j.request, &j.config)
 	}
 	if p.err == nil && p.stopped != causeNone { // the wall time was over before the start
 		return p, nil
@@ -167,10 +179,13 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 	return nil, errors.Join(p.err, err)
 }
 
-// launch starts the helper with its streams and begins to copy them. As much
+// launch starts the helper with pipes for the streams of a command. As much
 // of the request as the socket takes is there before the helper, so that it
 // need not wait for this process to run again; the rest is returned.
-func (p *process) launch(c *Config, request []byte) ([]byte, error) {
+func (p *process) launch(c *Config, request []byte, outputs, input bool) ([]byte, error) {
+	if len(helper.Binary()) == 0 {
+		return nil, fmt.Errorf("%w: no helper for this architecture", ErrUnsupported)
+	}
 	path, extra := c.HelperPath, []*os.File(nil)
 	if path == "" {
 		file, err := helper.File()
@@ -203,19 +218,18 @@ func (p *process) launch(c *Config, request []byte) ([]byte, error) {
 	if p.group != nil && p.group.Dir != nil {
 		p.cmd.SysProcAttr.UseCgroupFD, p.cmd.SysProcAttr.CgroupFD = true, int(p.group.Dir.Fd())
 	}
-	outputs := [2]*os.File{}
-	if !p.session {
-		for i := range outputs {
+	if outputs {
+		for i := range p.outputs {
 			r, w, err := os.Pipe()
 			if err != nil {
 				return fail(err)
 			}
-			outputs[i] = r
+			p.outputs[i] = r
 			ours, theirs = append(ours, r), append(theirs, w)
 		}
 		p.cmd.Stdout, p.cmd.Stderr = theirs[1], theirs[2]
 	}
-	if c.Stdin != nil {
+	if input {
 		r, w, err := os.Pipe()
 		if err != nil {
 			return fail(err)
@@ -235,7 +249,6 @@ func (p *process) launch(c *Config, request []byte) ([]byte, error) {
 	for _, f := range theirs {
 		f.Close()
 	}
-	p.copy(c, outputs)
 	return request[sent:], nil
 }
 
@@ -256,7 +269,8 @@ func offer(socket *os.File, b []byte) (sent int, err error) {
 	return max(sent, 0), errors.Join(err, errno)
 }
 
-func (p *process) copy(c *Config, outputs [2]*os.File) {
+// copy begins to read the output.
+func (p *process) copy(c *Config) {
 	full := func() {
 		if c.StopAtOutput {
 			p.stop(causeOutput)
@@ -264,26 +278,35 @@ func (p *process) copy(c *Config, outputs [2]*os.File) {
 	}
 	p.streams[0] = newCapture("Stdout", p.limits.Output, c.Stdout, full)
 	p.streams[1] = newCapture("Stderr", p.limits.Output, c.Stderr, full)
-	for i, f := range outputs {
+	for i, f := range p.outputs {
 		if f == nil {
 			close(p.streams[i].done)
 			continue
 		}
 		go p.streams[i].drain(f)
 	}
-	if p.stdin != nil {
-		// Not waited for: it may sit in a Read that nobody can interrupt.
-		go func() {
-			source := &source{Reader: c.Stdin}
-			_, _ = io.Copy(p.stdin, source) // the command may well stop reading
-			if source.err != nil {
-				p.mu.Lock()
-				p.stdinErr = &ErrStream{"Stdin", source.err}
-				p.mu.Unlock()
-			}
-			p.stdin.Close()
-		}()
+}
+
+// feed gives the command its input, of which nothing is read before there is one.
+func (p *process) feed(input io.Reader) {
+	if p.stdin == nil {
+		return
 	}
+	if input == nil {
+		p.stdin.Close()
+		return
+	}
+	// Not waited for: it may sit in a Read that nobody can interrupt.
+	go func() {
+		source := &source{Reader: input}
+		_, _ = io.Copy(p.stdin, source) // the command may well stop reading
+		if source.err != nil {
+			p.mu.Lock()
+			p.stdinErr = &ErrStream{"Stdin", source.err}
+			p.mu.Unlock()
+		}
+		p.stdin.Close()
+	}()
 }
 
 func socketPair() (ours, theirs *os.File, err error) {
@@ -368,7 +391,7 @@ func (p *process) wait() (Result, error) {
 }
 
 func (p *process) terms() terms {
-	return terms{policy: p.policy, limits: p.limits, level: LevelNamespaces}
+	return terms{policy: p.policy, limits: p.limits, level: p.level}
 }
 
 func (p *process) kill() { p.stop(causeKill) }

@@ -25,72 +25,84 @@ const (
 
 // request validates c and translates it for the helper.
 func (c *Config) request(path string, argv []string) (*proto.Request, Limits, error) {
+	build, limits, err := c.build()
+	if err != nil {
+		return nil, limits, err
+	}
+	run, err := c.run(limits, path, argv)
+	return &proto.Request{Build: build, Run: run}, limits, err
+}
+
+// build is what does not depend on the command.
+func (c *Config) build() (proto.Build, Limits, error) {
+	var none proto.Build
 	limits, err := c.Limits.withDefaults()
 	if err != nil {
-		return nil, limits, err
+		return none, limits, err
 	}
 	if err := c.checkFeatures(); err != nil {
-		return nil, limits, err
+		return none, limits, err
 	}
 	if err := c.checkBinds(); err != nil {
-		return nil, limits, err
+		return none, limits, err
 	}
 	if err := c.checkDevices(); err != nil {
-		return nil, limits, err
-	}
-	env, err := c.environment()
-	if err != nil {
-		return nil, limits, err
-	}
-	dir, err := c.dir()
-	if err != nil {
-		return nil, limits, err
+		return none, limits, err
 	}
 	network, err := c.network()
 	if err != nil {
-		return nil, limits, err
+		return none, limits, err
 	}
 	tree, err := c.tree()
 	if err != nil {
-		return nil, limits, err
+		return none, limits, err
 	}
 	if err := c.checkAudit(tree); err != nil {
-		return nil, limits, err
+		return none, limits, err
 	}
 	if network == proto.NetworkHost {
 		if tree.Etc, err = hostResolver(); err != nil {
-			return nil, limits, err
+			return none, limits, err
 		}
 	}
 	ops, err := tree.Plan()
 	if err != nil {
-		return nil, limits, &ErrConfig{"Root", err.Error()}
+		return none, limits, &ErrConfig{"Root", err.Error()}
 	}
 	if len(ops) > proto.MaxOps {
-		return nil, limits, &ErrConfig{"Binds", fmt.Sprintf("with the root's entries %d steps of mounting, more than %d", len(ops), proto.MaxOps)}
+		return none, limits, &ErrConfig{"Binds", fmt.Sprintf("with the root's entries %d steps of mounting, more than %d", len(ops), proto.MaxOps)}
 	}
 	spare, err := spareID()
 	if err != nil {
-		return nil, limits, err
+		return none, limits, err
 	}
-	r := &proto.Request{
-		Build: proto.Build{
-			UID: insideID, GID: insideID, SpareUID: spare, SpareGID: spare, Network: network,
-			Hostname: rootfs.Hostname,
-			// The kernel reads a plain number of bytes; it rounds up to pages.
-			TmpfsSize: strconv.FormatInt(addSaturated(limits.Disk, reserve), 10), TmpfsInodes: strconv.FormatInt(min(max(limits.Disk/bytesPerInode, minInodes), maxInodes), 10),
-			Ops: ops, Filter: seccomp.Filter(),
-		},
-		Run: proto.Run{
-			Limits:    limits.resources(),
-			MaxMemory: uint64(limits.Memory), MaxCPU: limits.treeCPU(), MaxTasks: uint32(limits.Pids) + initTasks, MaxFiles: uint32(limits.Files),
-			Path: path, Dir: dir, Argv: argv, Env: env,
-		},
+	return proto.Build{
+		UID: insideID, GID: insideID, SpareUID: spare, SpareGID: spare, Network: network,
+		Hostname: rootfs.Hostname,
+		// The kernel reads a plain number of bytes; it rounds up to pages.
+		TmpfsSize: strconv.FormatInt(addSaturated(limits.Disk, reserve), 10), TmpfsInodes: strconv.FormatInt(min(max(limits.Disk/bytesPerInode, minInodes), maxInodes), 10),
+		Ops: ops, Filter: seccomp.Filter(),
+	}, limits, nil
+}
+
+func (c *Config) run(limits Limits, path string, argv []string) (proto.Run, error) {
+	env, err := c.environment()
+	if err != nil {
+		return proto.Run{}, err
+	}
+	dir, err := c.dir()
+	if err != nil {
+		return proto.Run{}, err
+	}
+	r := proto.Run{
+		Limits:    limits.resources(),
+		MaxMemory: uint64(limits.Memory), MaxCPU: limits.treeCPU(), MaxTasks: uint32(limits.Pids) + initTasks, MaxFiles: uint32(limits.Files),
+		Path: path, Dir: dir, Argv: argv, Env: env,
 	}
 	if c.Stdin == nil {
 		r.Flags |= proto.FlagNullStdin
 	}
-	return r, limits, nil
+	return r, nil
 }
 
 func addSaturated(a, b int64) int64 {
@@ -125,13 +137,7 @@ func (c *Config) tree() (rootfs.Tree, error) {
 	if t.Root, err = hostDir("Root", c.Root); err != nil {
 		return t, err
 	}
-	if t.Workspace, err = hostDir("Workspace", c.Workspace); err != nil {
-		return t, err
-	}
-	if err := refuseSystem("Workspace", t.Workspace); err != nil {
-		return t, err
-	}
-	if err := refuseKernelMounts("Workspace", t.Workspace); err != nil {
+	if t.Workspace, err = c.workspace(); err != nil {
 		return t, err
 	}
 	for i, b := range c.Binds {
@@ -158,6 +164,18 @@ func (c *Config) tree() (rootfs.Tree, error) {
 		t.Binds = append(t.Binds, rootfs.Bind{Source: source, Target: b.Target, Writable: b.Writable, File: !st.IsDir()})
 	}
 	return t, nil
+}
+
+// workspace checks the host's directory.
+func (c *Config) workspace() (string, error) {
+	dir, err := hostDir("Workspace", c.Workspace)
+	if err == nil {
+		err = refuseSystem("Workspace", dir)
+	}
+	if err == nil {
+		err = refuseKernelMounts("Workspace", dir)
+	}
+	return dir, err
 }
 
 // hostDir resolves a directory of the host; "" stays "".

@@ -16,28 +16,39 @@ import "context"
 // [ErrConfig], [ErrUserNamespace], [ErrOwner], [ErrLevel], [ErrExec] (no bash),
 // [ErrSetup], [ErrStream], [ErrAudit], [ErrUnsupported].
 func Run(ctx context.Context, c Config, command string) (Result, error) {
+	return runIn(ctx, execute, c, command)
+}
+
+// executor starts a program: in a new sandbox, or in one of a pool.
+type executor func(ctx context.Context, c Config, path string, argv []string, session bool) (*process, error)
+
+func runIn(ctx context.Context, execute executor, c Config, command string) (Result, error) {
 	a := c.audit(ctx, "run", command)
-	p, err := a.follow(bash(ctx, c, command))
+	p, err := a.follow(bash(ctx, execute, c, command))
 	if err != nil {
 		return Result{}, err
 	}
 	return p.Wait()
 }
 
-func bash(ctx context.Context, c Config, command string) (*Process, error) {
+func bash(ctx context.Context, execute executor, c Config, command string) (*process, error) {
 	if err := checkCommand(command); err != nil {
 		return nil, err
 	}
-	return start(ctx, c, "/bin/bash", []string{"bash", "-c", command})
+	return execute(ctx, c, "/bin/bash", []string{"bash", "-c", command}, false)
 }
 
 // Start starts a program in a new sandbox and returns once it is executing. A
 // name without a slash is looked up in the PATH inside. ctx ends the program
 // as in [Run]. Wait must be called, and frees what the process holds.
 func Start(ctx context.Context, c Config, argv ...string) (*Process, error) {
+	return startIn(ctx, execute, c, argv)
+}
+
+func startIn(ctx context.Context, execute executor, c Config, argv []string) (*Process, error) {
 	a := c.audit(ctx, "process", argv...)
 	if err := checkArgv(argv); err != nil {
 		return a.follow(nil, err)
 	}
-	return a.follow(start(ctx, c, argv[0], argv))
+	return a.follow(execute(ctx, c, argv[0], argv, false))
 }

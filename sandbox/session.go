@@ -77,8 +77,12 @@ var ErrClosed = fmt.Errorf("sandbox: the session is closed: %w", os.ErrClosed)
 //
 // Those of [Run].
 func NewSession(ctx context.Context, c Config) (*Session, error) {
+	return sessionIn(ctx, execute, c)
+}
+
+func sessionIn(ctx context.Context, execute executor, c Config) (*Session, error) {
 	a := c.audit(ctx, "session", "bash")
-	s, err := newSession(ctx, c)
+	s, err := newSession(ctx, execute, c)
 	if err != nil {
 		return nil, a.end(Result{}, err)
 	}

@@ -33,7 +33,7 @@ type session struct {
 	closed  chan struct{}
 }
 
-func newSession(ctx context.Context, c Config) (*session, error) {
+func newSession(ctx context.Context, execute executor, c Config) (*session, error) {
 	if err := checkSession(&c); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,7 @@ import (
 
 type process struct{}
 
-func start(context.Context, Config, string, []string) (*Process, error) {
+func execute(context.Context, Config, string, []string, bool) (*process, error) {
 	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
 }
 
@@ -29,7 +29,7 @@ type session struct{}
 func (*session) terms() terms   { return terms{} }
 func (*session) result() Result { return Result{} }
 
-func newSession(context.Context, Config) (*session, error) {
+func newSession(context.Context, executor, Config) (*session, error) {
 	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
 }
 
@@ -57,6 +57,18 @@ func openAuditSink(string) (*auditSink, error) {
 func (*auditSink) Write(b []byte) (int, error) { return 0, ErrUnsupported }
 func (*auditSink) sync() error                 { return ErrUnsupported }
 func (*auditSink) close() error                { return ErrUnsupported }
+
+type pool struct{}
+
+func newPool(Config, int) (*pool, error) {
+	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
+}
+
+func (*pool) execute(context.Context, Config, string, []string, bool) (*process, error) {
+	return nil, ErrUnsupported
+}
+func (*pool) stats() PoolStats { return PoolStats{} }
+func (*pool) close() error     { return nil }
 
 func probe(context.Context) (Report, error) {
 	return Report{}, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)

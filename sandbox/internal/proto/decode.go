@@ -68,6 +68,9 @@ const (
 // MaxFiles is the most that one frame brings; as MAX_FILES in control.c.
 const MaxFiles = 8
 
+// Ready is the body of a READY frame: who a sandbox is on the host, which waits for its Run.
+type Ready struct{ UID, GID uint32 }
+
 // Reply is the body of a REPLY frame, the answer to one order: Errno is why it could
 // not be followed, or 0; then so many Files come with it.
 type Reply struct{ Errno, Files uint32 }
@@ -79,6 +82,8 @@ func decode(kind Kind, b []byte) (any, error) {
 		return Failure{Stage: Stage(u32(b)), Errno: u32(b[4:]), Detail: string(b[8:])}, nil
 	case kind == KindStarted && len(b) == 8:
 		return Started{Files: Files(u32(b)), Lacks: Lack(u32(b[4:]))}, nil
+	case kind == KindReady && len(b) == 8:
+		return Ready{UID: u32(b), GID: u32(b[4:])}, nil
 	case kind == KindReply && len(b) == 8:
 		return Reply{Errno: u32(b), Files: u32(b[4:])}, nil
 	case kind == KindExit && len(b) == 56:

@@ -92,6 +92,15 @@ func (r *Request) Encode() []byte {
 	return append(r.Build.Encode(), r.Run.Encode()...)
 }
 
+// EncodeIDMap returns an IDMAP frame, which asks for a user namespace that maps uid:gid to toUID:toGID.
+func EncodeIDMap(uid, gid, toUID, toGID uint32) []byte {
+	e := frame(KindIDMap, headerSize+16)
+	for _, v := range []uint32{uid, gid, toUID, toGID} {
+		e.u32(v)
+	}
+	return e.finish()
+}
+
 // EncodeSignal returns a SIGNAL frame.
 func EncodeSignal(number uint32, target Target) []byte {
 	e := frame(KindSignal, headerSize+8)

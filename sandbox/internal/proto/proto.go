@@ -4,6 +4,7 @@
 //	    │  os/exec, socketpair fd 3    │
 //	    ├─ BUILD ─────────────────────►│ drops root
 //	    │                              ├─ clone3 ──────────►│ builds the root
+//	    │◄─ READY ──────────────────────────────────────────┤ (in a pool only)
 //	    ├─ RUN (with BUILD, or later) ─────────────────────►│ finishes and enters it
 //	    │                              │                    ├─ clone3 ─────────►│
 //	    │◄─ ERROR ─────────────────────┴─ or ───────────────┴─ or ──────────────┤ (then all exit)
@@ -27,7 +28,8 @@
 //	  BUILD    version mode uid gid spareUID spareGID network hostname tmpfsSize tmpfsInodes n{op} filter
 //	           n{file to enter a control group} n{hit limit64 path key}
 //	  RUN      flags n{op} n{resource value64} memory64 cpu64(ms) tasks files path dir n{argv} n{env}
-//	           where op is: kind flags mode path source
+//	           where op is: kind flags mode path source; the files of its BindTree and BindSame come along
+//	  IDMAP    uid gid toUid toGid; instead of BUILD: answered by REPLY with a user namespace
 //	  SIGNAL   number target
 //	  STREAMS  name (32 bytes, the rest of the body); the files of its REPLY are the
 //	           read and the write end of stdout, and of stderr
@@ -36,6 +38,7 @@
 //	           connects; the address is that of the family, or of AF_UNIX the name
 //	  ERROR    stage errno detail(rest of the body)
 //	  STARTED  set of the files that come with it, in the order of their bits; set of what is lacking
+//	  READY    uid gid: who the sandbox of a pool is on the host
 //	  REPLY    errno n, with n files
 //	  EXIT     waitStatus limitsHit user64(µs) system64(µs) read64 written64 memory64 tasks64
 package proto
@@ -61,10 +64,12 @@ const (
 	KindStreams Kind = 4
 	KindOpen    Kind = 5
 	KindDial    Kind = 6
+	KindIDMap   Kind = 8
 	KindError   Kind = 16
 	KindStarted Kind = 17
 	KindExit    Kind = 18
 	KindReply   Kind = 19
+	KindReady   Kind = 20
 )
 
 // Stage says what the helper was doing when it failed.
@@ -134,6 +139,8 @@ const (
 	BindInside          // Source is a path in the new root
 	BindExisting        // the mount point must be there already
 	BindFile            // the source is no directory
+	BindTree            // of Run.Late: the mount itself comes as an open file
+	BindSame            // of Run.Late: an open file comes that Source must still be
 )
 
 // Op is one step of building the root. Path is relative to the new root;
@@ -152,9 +159,14 @@ type Limit struct {
 	Value    uint64
 }
 
-// BuildBare is a sandbox without namespaces: the paths of Ops, which are all of OpBind, are
-// the host's, and Landlock alone says what may be read and written.
-const BuildBare uint32 = 2
+// Modes of a Build.
+const (
+	// BuildPooled is a sandbox whose Run comes later: READY says when it can.
+	BuildPooled uint32 = 1
+	// BuildBare is a sandbox without namespaces: the paths of Ops, which are all of OpBind, are
+	// the host's, and Landlock alone says what may be read and written.
+	BuildBare uint32 = 2
+)
 
 // Flags of a Run.
 const (
@@ -195,7 +207,7 @@ const (
 
 // Build says what sandbox to make: all that does not depend on the command.
 type Build struct {
-	Mode               uint32 // BuildBare or 0
+	Mode               uint32 // BuildPooled, BuildBare or 0
 	UID, GID           uint32
 	SpareUID, SpareGID uint32
 	Network            Network

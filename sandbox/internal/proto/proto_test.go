@@ -30,6 +30,7 @@ func TestRead(t *testing.T) {
 		"half body":    {reply(KindExit, exit...)[:20], nil, io.ErrUnexpectedEOF},
 		"no body":      {reply(KindExit, exit...)[:8], nil, io.ErrUnexpectedEOF},
 		"started":      {reply(KindStarted, 3, 0, 0, 0, 1, 0, 0, 0), Started{FileTerminal | FileSide, LackLandlock}, nil},
+		"ready":        {reply(KindReady, 232, 3, 0, 0, 2, 0, 0, 0), Ready{1000, 2}, nil},
 		"failure":      {reply(KindError, 4, 0, 0, 0, 28, 0, 0, 0, 'n', 's'), Failure{StageClone, 28, "ns"}, nil},
 		"reply":        {reply(KindReply, 28, 0, 0, 0, 1, 0, 0, 0), Reply{28, 1}, nil},
 		"short reply":  {reply(KindReply, 28, 0, 0, 0), nil, ErrMalformed},

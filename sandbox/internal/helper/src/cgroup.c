@@ -43,6 +43,8 @@ uint32_t cgroup_sample(const struct request *r)
 	for (uint32_t i = 0; i < r->ngauges; i++) {
 		const struct gauge *g = &r->gauges[i];
 		char text[1024];
+		if (g->hit == HIT_CPU && r->flags & RUN_SESSION)
+			continue; // no sum for a shell that may live for days
 		ssize_t n = pread(g->fd, text, sizeof text - 1, 0);
 		if (n <= 0)
 			continue;

@@ -64,12 +64,9 @@ static void send_frame(uint32_t kind, const void *body, uint32_t len)
 	send_files(kind, body, len, NULL, 0);
 }
 
-static void read_body(struct request *r, uint32_t kind, bool (*parse)(struct request *, char *, size_t))
+static void read_body(struct request *r, struct header h, bool (*parse)(struct request *, char *, size_t))
 {
-	struct header h;
-	if (!read_full(&h, sizeof h))
-		_exit(0); // the Go process gave up before it asked for anything
-	if (h.kind != kind || h.len > MAX_REQUEST)
+	if (h.len > MAX_REQUEST)
 		fail(STAGE_REQUEST, EPROTO, "header");
 	char *buf = mmap(NULL, h.len + 1, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (buf == MAP_FAILED)
@@ -80,14 +77,60 @@ static void read_body(struct request *r, uint32_t kind, bool (*parse)(struct req
 		fail(STAGE_REQUEST, EPROTO, "body");
 }
 
-void control_read_build(struct request *r)
+bool control_read_build(struct request *r, struct errand *e)
 {
-	read_body(r, FRAME_BUILD, request_parse_build);
+	struct header h;
+	if (!read_full(&h, sizeof h))
+		_exit(0); // the Go process gave up before it asked for anything
+	if (h.kind == FRAME_IDMAP && h.len == sizeof *e && read_full(e, sizeof *e))
+		return false;
+	if (h.kind != FRAME_BUILD)
+		fail(STAGE_REQUEST, EPROTO, "header");
+	read_body(r, h, request_parse_build);
+	return true;
+}
+
+// The files that come with the frame's first byte.
+static uint32_t read_files(struct header *h, int fds[static MAX_FILES])
+{
+	union {
+		char space[CMSG_SPACE(MAX_FILES * sizeof *fds)];
+		struct cmsghdr align;
+	} control;
+	struct iovec part = {h, sizeof *h};
+	struct msghdr m = {
+		.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	ssize_t n;
+	do
+		n = recvmsg(CONTROL_FD, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0 || !read_full((char *)h + n, sizeof *h - (size_t)n))
+		_exit(0);
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	if (m.msg_flags & MSG_CTRUNC)
+		fail(STAGE_REQUEST, EMFILE, "files");
+	if (!c)
+		return 0;
+	uint32_t count = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof *fds);
+	if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || count > MAX_FILES)
+		fail(STAGE_REQUEST, EPROTO, "files");
+	memcpy(fds, CMSG_DATA(c), count * sizeof *fds);
+	return count;
 }
 
 void control_read_run(struct request *r)
 {
-	read_body(r, FRAME_RUN, request_parse_run);
+	struct header h;
+	int fds[MAX_FILES];
+	uint32_t built = r->nops, count = read_files(&h, fds), used = 0;
+	if (h.kind != FRAME_RUN)
+		fail(STAGE_REQUEST, EPROTO, "header");
+	read_body(r, h, request_parse_run);
+	for (uint32_t i = built; i < r->nops; i++)
+		if (r->ops[i].flags & (BIND_TREE | BIND_SAME) && used < count)
+			r->ops[i].tree = fds[used++];
+	if (used != count)
+		fail(STAGE_REQUEST, EPROTO, "files");
 }
 
 bool control_read_order(struct order *o)
@@ -107,6 +150,12 @@ bool control_closed(void)
 {
 	struct pollfd p = {.fd = CONTROL_FD, .events = POLLRDHUP};
 	return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP);
+}
+
+void control_ready(uint32_t uid, uint32_t gid)
+{
+	uint32_t body[] = {uid, gid};
+	send_frame(FRAME_READY, body, sizeof body);
 }
 
 static int lent[LENT_COUNT];

@@ -36,10 +36,12 @@ enum frame_kind {
 	FRAME_STREAMS,
 	FRAME_OPEN,
 	FRAME_DIAL,
+	FRAME_IDMAP = 8,
 	FRAME_ERROR = 16,
 	FRAME_STARTED,
 	FRAME_EXIT,
 	FRAME_REPLY,
+	FRAME_READY,
 };
 
 // Whom a signal is for: the payload, the foreground process group of the
@@ -77,7 +79,10 @@ enum op_flag {
 	BIND_OWNER = 8,    // a root caller runs as the owner of this directory
 	BIND_INSIDE = 16,  // the source is a path in the new root
 	BIND_EXISTING = 32, // the mount point must be there already
-	BIND_FILE = 64      // the source is no directory
+	BIND_FILE = 64,     // the source is no directory
+	// A file comes with RUN: the mount itself, or what the source must still be.
+	BIND_TREE = 128,
+	BIND_SAME = 256,
 };
 
 // One step of building the root; paths are relative to the new root.
@@ -85,7 +90,7 @@ struct op {
 	uint32_t kind, flags, mode;
 	const char *path, *source;
 	uint32_t source_len;
-	int tree; // mount made early from root's authority, or -1
+	int tree; // mount made early from root's authority, or the file that came with RUN, or -1
 };
 
 struct limit {
@@ -101,7 +106,8 @@ struct gauge {
 	int fd;
 };
 
-enum build_flag { BUILD_BARE = 2 }; // without namespaces
+// POOLED: RUN comes later, READY says when it can. BARE: without namespaces.
+enum build_flag { BUILD_POOLED = 1, BUILD_BARE = 2 };
 enum run_flag { RUN_NULL_STDIN = 1, RUN_SESSION = 2 };
 
 enum network { NETWORK_OWN, NETWORK_PROXY, NETWORK_HOST };
@@ -123,7 +129,7 @@ struct request {
 	struct gauge gauges[MAX_GAUGES];
 	// RUN, which init reads when the sandbox is there; its steps follow the others in ops
 	uint32_t flags;
-	uint32_t nlate, nlimits;
+	uint32_t nlimits;
 	struct limit limits[MAX_LIMITS];
 	uint64_t max_memory, max_cpu; // max_cpu in ms
 	uint32_t max_tasks, max_files;
@@ -131,8 +137,14 @@ struct request {
 	char **argv, **envp;
 };
 
+// A root caller's wish for a user namespace that names an id map.
+struct errand {
+	uint32_t uid, gid, to_uid, to_gid;
+};
+
 // control.c: frames on the control socket.
-void control_read_build(struct request *r);
+// Any other first frame is an errand, which needs no sandbox.
+bool control_read_build(struct request *r, struct errand *e);
 void control_read_run(struct request *r);
 // What the Go process wants of a running sandbox. All but SIGNAL are answered by one
 // REPLY each, in order.
@@ -147,6 +159,7 @@ enum lack { LACK_LANDLOCK = 1, LACK_TRUNCATE = 2, LACK_IOCTL = 4, LACK_SCOPES = 
 // Files that STARTED hands to the Go process, which owns them from then on. As proto.File.
 enum lent { LENT_TERMINAL, LENT_SIDE, LENT_HTTP, LENT_SOCKS, LENT_COUNT };
 void control_lend(enum lent which, int fd);
+void control_ready(uint32_t uid, uint32_t gid);
 void control_started(uint32_t lacks);
 void control_reply(int err, const int *fds, uint32_t n); // closes them
 void control_exit(int wait_status, uint32_t limits_hit);
@@ -174,6 +187,7 @@ void identity_remove_privileges(void);
 // mount.c: mounts by file descriptor.
 int mount_tree(int dirfd, const char *source, uint32_t flags);
 void mount_idmap(int tree, uint32_t uid, uint32_t gid, struct identity to, const char *detail);
+int mount_user_namespace(uint32_t uid, uint32_t gid, struct identity to);
 int mount_filesystem(const char *type, const char *const options[][2], uint64_t attributes);
 int mount_set_readonly(int tree, const char *path);
 
@@ -181,7 +195,7 @@ int mount_set_readonly(int tree, const char *path);
 void root_open_early(struct request *r);
 void root_map_owners(struct request *r, struct identity id);
 int root_build(struct request *r);
-void root_add_late(int root, struct request *r);
+void root_apply(int root, struct request *r, uint32_t first);
 void root_enter(int root);
 
 // main.c: waits for init, and kills it when the Go process wants an end.

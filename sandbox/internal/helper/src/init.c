@@ -139,9 +139,13 @@ void init_run(struct request *r, struct identity id, int launcher)
 	network_open(r);
 	int root = root_build(r);
 
-	// Up to here nothing depends on the command.
+	// Up to here nothing depends on the command. In a pool the sandbox waits as it is, with
+	// the host's tree still around it, where a workspace can be found.
+	if (r->build_flags & BUILD_POOLED)
+		control_ready(id.uid, id.gid);
+	uint32_t built = r->nops;
 	control_read_run(r);
-	root_add_late(root, r);
+	root_apply(root, r, built);
 	identity_hide(false);
 	start_clocks();
 	identity_hide(true);

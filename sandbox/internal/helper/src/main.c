@@ -39,12 +39,22 @@ int launcher_wait(pid_t pid, int pidfd)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 2;
 }
 
+// A user namespace for the Go process, which maps mounts for sandboxes that are there already.
+static int run_errand(const struct errand *e)
+{
+	int ns = mount_user_namespace(e->uid, e->gid, (struct identity){e->to_uid, e->to_gid});
+	control_reply(ns < 0 ? errno : 0, &ns, 1);
+	return 0;
+}
+
 int main(void)
 {
 	static struct request r;
+	struct errand errand;
 	if (sys_close_range(CONTROL_FD + 1, 0) < 0)
 		fail(STAGE_REQUEST, errno, "close_range");
-	control_read_build(&r);
+	if (!control_read_build(&r, &errand))
+		return run_errand(&errand);
 	volunteer();
 	cgroup_enter(&r);
 	if (r.build_flags & BUILD_BARE)

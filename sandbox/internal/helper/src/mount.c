@@ -54,7 +54,7 @@ static bool write_map(pid_t pid, const char *name, uint32_t from, uint32_t to)
 
 // An id map for a mount is named by a user namespace; a child that only waits
 // to be killed lends one.
-static int user_namespace(uint32_t uid, uint32_t gid, struct identity to)
+int mount_user_namespace(uint32_t uid, uint32_t gid, struct identity to)
 {
 	struct clone_args args = {.flags = CLONE_NEWUSER, .exit_signal = SIGCHLD};
 	pid_t parent = getpid(), pid = sys_clone3(&args);
@@ -86,7 +86,7 @@ static int user_namespace(uint32_t uid, uint32_t gid, struct identity to)
 // it keep their permissions: what is private there was not lent.
 void mount_idmap(int tree, uint32_t uid, uint32_t gid, struct identity to, const char *detail)
 {
-	int ns = user_namespace(uid, gid, to);
+	int ns = mount_user_namespace(uid, gid, to);
 	if (ns < 0)
 		fail(STAGE_IDMAP, errno, detail);
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)ns};

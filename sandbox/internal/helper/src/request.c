@@ -75,13 +75,13 @@ static char **take_vector(struct reader *in, char ***space, size_t *room)
 }
 
 // Steps follow those that are there already.
-static bool take_ops(struct reader *in, struct request *r, uint32_t *n)
+static bool take_ops(struct reader *in, struct request *r)
 {
-	*n = take_u32(in);
-	if (*n > MAX_OPS - r->nops)
+	uint32_t n = take_u32(in);
+	if (in->bad || n > MAX_OPS - r->nops)
 		return false;
-	for (uint32_t i = 0; i < *n; i++) {
-		struct op *o = &r->ops[r->nops + i];
+	for (; n > 0; n--) {
+		struct op *o = &r->ops[r->nops++];
 		o->kind = take_u32(in);
 		o->flags = take_u32(in);
 		o->mode = take_u32(in);
@@ -98,7 +98,7 @@ bool request_parse_build(struct request *r, char *buf, size_t len)
 	char **space = pointers;
 	size_t room = sizeof pointers / sizeof *pointers;
 	struct reader in = {.at = buf, .end = buf + len};
-	uint32_t n, bytes;
+	uint32_t bytes;
 
 	if (take_u32(&in) != PROTO_VERSION)
 		return false;
@@ -111,9 +111,8 @@ bool request_parse_build(struct request *r, char *buf, size_t len)
 	r->hostname = take_string(&in);
 	r->tmpfs_size = take_string(&in);
 	r->tmpfs_inodes = take_string(&in);
-	if (!take_ops(&in, r, &n))
+	if (!take_ops(&in, r))
 		return false;
-	r->nops = n;
 	r->filter = take_bytes(&in, &bytes);
 	r->filter_len = bytes / 8;
 	r->groups = take_vector(&in, &space, &room);
@@ -138,7 +137,7 @@ bool request_parse_run(struct request *r, char *buf, size_t len)
 	struct reader in = {.at = buf, .end = buf + len};
 
 	r->flags = take_u32(&in);
-	if (!take_ops(&in, r, &r->nlate))
+	if (!take_ops(&in, r))
 		return false;
 	r->nlimits = take_u32(&in);
 	if (r->nlimits > MAX_LIMITS)

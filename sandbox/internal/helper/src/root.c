@@ -87,16 +87,25 @@ static void make_mount_point(int dir, const char *name, const struct op *o)
 		fail(STAGE_MOUNT, errno, o->path);
 }
 
+// What the host has mounted since this mount namespace was made may not be in it.
+static bool same_file(int a, int b)
+{
+	struct stat one, other;
+	return fstat(a, &one) == 0 && fstat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
 static void bind_tree(int root, int dir, const char *name, struct op *o)
 {
 	int tree = o->tree;
-	if (tree < 0)
+	if (tree < 0 || o->flags & BIND_SAME)
 		tree = mount_tree(o->flags & BIND_INSIDE ? root : AT_FDCWD, o->source, o->flags);
 	if (tree < 0) {
 		if (may_be_missing(o))
 			return;
 		fail(STAGE_MOUNT, errno, o->path);
 	}
+	if (o->flags & BIND_SAME && !same_file(tree, o->tree))
+		fail(STAGE_MOUNT, ESTALE, o->path);
 	make_mount_point(dir, name, o);
 	if (sys_move_mount(tree, dir, name) < 0 && !may_be_missing(o))
 		fail(STAGE_MOUNT, errno, o->path);
@@ -155,6 +164,12 @@ static void apply(int root, struct op *o)
 	close(dir);
 }
 
+void root_apply(int root, struct request *r, uint32_t first)
+{
+	for (uint32_t i = first; i < r->nops; i++)
+		apply(root, &r->ops[i]);
+}
+
 // The one tmpfs holds the read-only skeleton and, bound back read-write, every
 // directory that the payload may write: so one size bounds them together.
 int root_build(struct request *r)
@@ -167,15 +182,8 @@ int root_build(struct request *r)
 	if (sys_move_mount(root, AT_FDCWD, "/") < 0)
 		fail(STAGE_ROOT, errno, "/");
 	umask(0);
-	for (uint32_t i = 0; i < r->nops; i++)
-		apply(root, &r->ops[i]);
+	root_apply(root, r, 0);
 	return root;
-}
-
-void root_add_late(int root, struct request *r)
-{
-	for (uint32_t i = r->nops; i < r->nops + r->nlate; i++)
-		apply(root, &r->ops[i]);
 }
 
 void root_enter(int root)
