@@ -70,9 +70,9 @@ func (p *process) account(e proto.Exit) Usage {
 	if p.group == nil {
 		return u
 	}
+	p.killedForMemory = p.group.Kills.Read() > 0
 	g := p.group.Usage()
 	p.group.Remove()
 	u.CPU, u.MemoryPeak, u.PidsPeak = g.CPU, g.Memory, max(g.Pids-helperTasks+initTasks, 0)
-	p.killedForMemory = g.Kills > 0
 	return u
 }

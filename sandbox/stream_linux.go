@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // capture reads one stream of a command to its end. It keeps the first limit
@@ -28,15 +30,66 @@ func newCapture(name string, limit int64, live io.Writer, full func()) *capture 
 	return &capture{name: name, limit: limit, live: live, full: full, done: make(chan struct{})}
 }
 
+const (
+	smallBuffer = 32 << 10
+	// bigBuffer is also the size of the pipe of a command that writes much: each
+	// change from one process to the other costs as much as some 10 KB.
+	bigBuffer = 256 << 10
+)
+
 func (c *capture) drain(f *os.File) {
 	defer close(c.done)
 	defer f.Close()
-	buf := make([]byte, 32<<10)
-	for {
+	buf := make([]byte, smallBuffer)
+	for total := 0; !c.dropsAll(); {
 		n, err := f.Read(buf)
 		if n > 0 && !c.take(buf[:n]) || err != nil {
 			return
 		}
+		if total += n; total >= bigBuffer && len(buf) == smallBuffer {
+			buf = make([]byte, bigBuffer)
+			widen(f)
+		}
+	}
+	drop(f, buf)
+}
+
+// dropsAll says that nobody wants any more of the stream.
+func (c *capture) dropsAll() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.truncated && c.live == nil
+}
+
+// widen is in vain where the user has too much in pipes already.
+func widen(pipe *os.File) {
+	raw, err := pipe.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, bigBuffer) })
+	}
+}
+
+// drop reads a pipe to its end, without copying what is in it where that can be had.
+func drop(pipe *os.File, buf []byte) {
+	if null, err := os.OpenFile("/dev/null", os.O_WRONLY, 0); err == nil {
+		spliceAll(pipe, int(null.Fd()))
+		null.Close()
+	}
+	for {
+		if _, err := pipe.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+func spliceAll(pipe *os.File, to int) {
+	raw, err := pipe.SyscallConn()
+	for n := int64(1); err == nil && n > 0; {
+		err = raw.Read(func(fd uintptr) bool {
+			var errno error
+			n, errno = unix.Splice(int(fd), nil, to, nil, bigBuffer, unix.SPLICE_F_NONBLOCK)
+			return !errors.Is(errno, unix.EAGAIN) && !errors.Is(errno, unix.EINTR)
+		})
 	}
 }
 

@@ -27,7 +27,6 @@ type Usage struct {
 	CPU    time.Duration
 	Memory int64 // peak, bytes
 	Pids   int64 // peak
-	Kills  int64 // processes that the kernel killed for want of memory
 }
 
 // Gauge is a file that counts something of a group. The value is the number
@@ -86,21 +85,26 @@ func (p *place) make(l Limits) (*Group, error) {
 }
 
 func (g *Group) mkdir(dir string) error {
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		return err
+	if err := unix.Mkdir(dir, 0o755); err != nil {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
 	g.dirs = append(g.dirs, dir)
 	return nil
 }
 
-// write sets one value of a group.
+// write sets one value of a group. Package os would give the file to the poller,
+// which takes as long as the write.
 func write(dir, file, value string) error {
-	f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0)
+	path := filepath.Join(dir, file)
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
+	defer unix.Close(fd)
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return &fs.PathError{Op: "write " + value + " to", Path: path, Err: err}
+	}
+	return nil
 }
 
 // writeIf is for what not every kernel has.
@@ -114,11 +118,17 @@ func writeIf(dir, file, value string) error {
 
 // Read returns the value of a gauge, 0 if there is none.
 func (g Gauge) Read() int64 {
-	b, err := os.ReadFile(g.Path)
+	fd, err := unix.Open(g.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return 0
 	}
-	_, text, ok := strings.Cut("\n"+string(b), "\n"+g.Key)
+	defer unix.Close(fd)
+	var b [1024]byte
+	length, err := unix.Read(fd, b[:])
+	if err != nil {
+		return 0
+	}
+	_, text, ok := strings.Cut("\n"+string(b[:length]), "\n"+g.Key)
 	if !ok {
 		return 0
 	}
@@ -134,7 +144,7 @@ func (g Gauge) Read() int64 {
 
 // Usage reads what has been used so far.
 func (g *Group) Usage() Usage {
-	return Usage{CPU: time.Duration(g.CPU.Read()) * g.CPUUnit, Memory: g.peaks[0].Read(), Pids: g.peaks[1].Read(), Kills: g.Kills.Read()}
+	return Usage{CPU: time.Duration(g.CPU.Read()) * g.CPUUnit, Memory: g.peaks[0].Read(), Pids: g.peaks[1].Read()}
 }
 
 // patience is how long the last process of a group may take to be gone.
