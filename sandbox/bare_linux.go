@@ -76,6 +76,10 @@ func (c *Config) checkBare(session bool) error {
 		what = "Net is a network of its own"
 	case len(c.Devices) > 0:
 		what = "Devices are mounted"
+	case c.Overlay != nil:
+		what = "Overlay is mounted"
+	case len(c.Protect) > 0 && c.Workspace != "":
+		what = "Protect is by mounts"
 	}
 	for i, b := range c.Binds {
 		if source, err := filepath.EvalSymlinks(b.Source); err == nil && source != b.Target {

@@ -17,6 +17,16 @@ type Config struct {
 	// many owners (/tmp, /home…) and those with a /proc, /sys or the like of the
 	// host below are refused. Other mounts below it come along.
 	Workspace string
+	// Overlay is a workspace whose changes are kept apart, instead of Workspace.
+	// Of the sandboxes that use it one runs at a time; another gets ErrBusy.
+	Overlay *Overlay
+	// Protect names paths below the workspace, at most 64, that commands cannot change:
+	// for example [DefaultProtect]. What is there when the sandbox starts is read-only, and
+	// the directories above it cannot be moved. What is not there can be made all the same,
+	// as a mount needs something to be mounted on, and a symbolic link can be replaced:
+	// Result.ProtectViolations tells that, and Commit of an Overlay refuses it. Another
+	// sandbox without it, or a second name of a file (a hard link), is not held up.
+	Protect []string
 	// Binds are further host paths, read-only unless said otherwise.
 	Binds []Bind
 	// Env is added to the sandbox's own environment: PATH, HOME, USER, LOGNAME,

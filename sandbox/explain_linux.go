@@ -15,6 +15,8 @@ func explain(f proto.Failure, r *proto.Request, c *Config) error {
 	switch f.Stage {
 	case proto.StageDir:
 		return &ErrConfig{"Dir", dirReason(r.Dir, errno)}
+	case proto.StageOverlay:
+		return explainOverlay(c, errno)
 	case proto.StageExec:
 		return &ErrExec{r.Path, errno}
 	case proto.StageIDMap:
@@ -26,6 +28,9 @@ func explain(f proto.Failure, r *proto.Request, c *Config) error {
 		}
 		if field := targetField(f.Detail, c); field != "" && (errno == syscall.ELOOP || errno == syscall.ENOTDIR) {
 			return &ErrConfig{field, "leads through a symbolic link or a file of the root"}
+		}
+		if strings.HasPrefix(f.Detail, "workspace/") {
+			return &ErrConfig{"Protect", fmt.Sprintf("%.64q changed while the sandbox was made: %v", f.Detail, errno)}
 		}
 		if field := bindField(f.Detail, c); field != "" {
 			return &ErrConfig{field, errno.Error()}

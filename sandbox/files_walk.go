@@ -65,12 +65,17 @@ func (w *walker) dir(dir *os.Root, prefix string, depth int) bool {
 }
 
 func (w *walker) names(dir *os.Root, prefix string) (names []string, err error) {
-	const batch = 1024
 	var list *os.File
 	if err := w.f.owner.do(func() (err error) { list, err = dir.Open("."); return err }); err != nil {
 		return nil, err
 	}
 	defer list.Close()
+	return readNames(list, prefix, &w.left, w.f.limits.Entries)
+}
+
+// readNames reads a directory of which at most left entries may be read, sorted.
+func readNames(list *os.File, path string, left *int, limit int) (names []string, err error) {
+	const batch = 1024
 	total := 0
 	for {
 		some, err := list.Readdirnames(batch)
@@ -78,12 +83,12 @@ func (w *walker) names(dir *os.Root, prefix string) (names []string, err error) 
 			total += len(n)
 		}
 		names = append(names, some...)
-		w.left -= len(some)
+		*left -= len(some)
 		switch {
-		case w.left < 0:
-			return nil, &ErrTooLarge{prefix, "entries", int64(w.f.limits.Entries)}
+		case *left < 0:
+			return nil, &ErrTooLarge{path, "entries", int64(limit)}
 		case total > maxNames:
-			return nil, &ErrTooLarge{prefix, "names", maxNames}
+			return nil, &ErrTooLarge{path, "names", maxNames}
 		case errors.Is(err, io.EOF):
 			slices.Sort(names)
 			return names, nil

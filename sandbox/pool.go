@@ -91,6 +91,9 @@ func NewPool(c Config, size int) (*Pool, error) {
 	if size < 1 {
 		return nil, &ErrConfig{"size", "a pool needs at least 1"}
 	}
+	if c.Overlay != nil {
+		return nil, &ErrConfig{"Overlay", "one sandbox at a time can have it, and a pool has many"}
+	}
 	if c.Stdin != nil || c.Stdout != nil || c.Stderr != nil {
 		return nil, &ErrConfig{"Stdin", "the streams of a pool's commands are those of their Lease"}
 	}

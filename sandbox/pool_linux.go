@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/rootfs"
 )
 
 // How long a builder rests after a failure.
@@ -192,6 +193,10 @@ func (l *pool) lease(ctx context.Context, j *job, path string, argv []string) (*
 	if err != nil {
 		return nil, err
 	}
+	mounts, err := j.config.mountsOf(dir)
+	if err != nil {
+		return nil, err
+	}
 	if l.stats().Ready == 0 {
 		return nil, errCold
 	}
@@ -202,10 +207,16 @@ func (l *pool) lease(ctx context.Context, j *job, path string, argv []string) (*
 	if file != nil {
 		defer file.Close()
 	}
+	j.request.Late = append(j.request.Late, rootfs.Protect(mounts)...)
+	guard, err := j.config.guard()
+	if err != nil {
+		return nil, err
+	}
 	s := l.take()
 	if s == nil {
 		return nil, errCold
 	}
+	s.process.guard = guard
 	p, err := s.start(ctx, j, file)
 	if err == nil {
 		l.mu.Lock()

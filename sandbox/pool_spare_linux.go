@@ -23,7 +23,7 @@ type answer struct {
 }
 
 func newSpare(ctx context.Context, c Config) (*spare, error) {
-	c.Workspace = "" // which comes with the command
+	c.Workspace, c.Protect = "", nil // which come with the command
 	request, limits, err := c.request("/bin/bash", []string{"bash"})
 	if err != nil {
 		return nil, err

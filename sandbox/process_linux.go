@@ -55,6 +55,7 @@ type process struct {
 	lent    map[proto.Files]*os.File
 	level   Level
 	lacks   []string
+	guard   *guard
 	private string        // directory on the host that ends with the sandbox, or ""
 	group   *cgroup.Group // or nil
 	proxy   *proxy.Server // or nil
@@ -106,8 +107,12 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 	}
 	p := newProcess()
 	p.level = level
+	if p.guard, err = c.guard(); err != nil {
+		return nil, err
+	}
 	if level == LevelLandlock {
 		if p.private, err = c.bare(request, session); err != nil {
+			p.guard.end()
 			return nil, err
 		}
 	}
@@ -117,6 +122,7 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 		rest, err = p.launch(&c, request.Encode(), !session, c.Stdin != nil)
 	}
 	if err != nil {
+		p.guard.end()
 		p.removePrivate()
 		if p.group != nil {
 			p.group.Remove()
@@ -359,6 +365,8 @@ func (p *process) shutdown() {
 // end waits for the end of the tree, frees everything and sets the result.
 func (p *process) end() {
 	waitErr := p.cmd.Wait()
+	p.result.ProtectViolations = p.guard.violations()
+	p.guard.end()
 	if waitErr != nil {
 		p.shutdown() // a launcher that was killed may have left its pid 1, which ends by this
 	}

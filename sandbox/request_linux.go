@@ -140,6 +140,15 @@ func (c *Config) tree() (rootfs.Tree, error) {
 	if t.Workspace, err = c.workspace(); err != nil {
 		return t, err
 	}
+	if o := c.Overlay; o != nil {
+		if c.Workspace != "" {
+			return t, &ErrConfig{"Overlay", "there is a Workspace too; the overlay is one"}
+		}
+		t.Workspace, t.Changes = o.impl.baseDir, o.impl.data()
+	}
+	if t.Protect, err = c.mountsOf(t.Workspace); err != nil {
+		return t, err
+	}
 	for i, b := range c.Binds {
 		field := fmt.Sprintf("Binds[%d].Source", i)
 		source, err := filepath.EvalSymlinks(b.Source)
@@ -167,13 +176,16 @@ func (c *Config) tree() (rootfs.Tree, error) {
 }
 
 // workspace checks the host's directory.
-func (c *Config) workspace() (string, error) {
-	dir, err := hostDir("Workspace", c.Workspace)
+func (c *Config) workspace() (string, error) { return lentDir("Workspace", c.Workspace) }
+
+// lentDir resolves a directory that sandboxes may write to.
+func lentDir(field, name string) (string, error) {
+	dir, err := hostDir(field, name)
 	if err == nil {
-		err = refuseSystem("Workspace", dir)
+		err = refuseSystem(field, dir)
 	}
 	if err == nil {
-		err = refuseKernelMounts("Workspace", dir)
+		err = refuseKernelMounts(field, dir)
 	}
 	return dir, err
 }

@@ -74,6 +74,18 @@ func probe(context.Context) (Report, error) {
 	return Report{}, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
 }
 
+type overlay struct{}
+
+func newOverlay(string, OverlayOptions) (*overlay, error) {
+	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
+}
+
+func (*overlay) diff(context.Context) ([]Change, error)   { return nil, ErrUnsupported }
+func (*overlay) commit(context.Context) ([]Change, error) { return nil, ErrUnsupported }
+func (*overlay) discard() error                           { return ErrUnsupported }
+func (*overlay) fork(context.Context) (*overlay, error)   { return nil, ErrUnsupported }
+func (*overlay) close() error                             { return ErrUnsupported }
+
 type owner struct{}
 
 func (owner) do(f func() error) error { return f() }

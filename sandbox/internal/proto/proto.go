@@ -95,6 +95,7 @@ const (
 	StageTerminal
 	StageLandlock
 	StageCgroup
+	StageOverlay
 )
 
 var stageNames = [...]string{
@@ -104,7 +105,8 @@ var stageNames = [...]string{
 	StagePrivilege: "remove privileges", StageDir: "enter the working directory", StageLimits: "set limits",
 	StageSeccomp: "load the system call filter", StageExec: "execute",
 	StageTerminal: "open a terminal", StageLandlock: "restrict with Landlock",
-	StageCgroup: "enter the control group",
+	StageCgroup:  "enter the control group",
+	StageOverlay: "mount the overlay",
 }
 
 func (s Stage) String() string {
@@ -125,6 +127,7 @@ const (
 	OpBind
 	OpProc
 	OpPts
+	OpOverlay // of the two trees that are below OverlayDir by then
 )
 
 // OpFlag refines a bind; as enum op_flag in helper.h.
@@ -182,6 +185,7 @@ const (
 const (
 	SessionFD  = 253
 	SessionDir = "/run/session"
+	OverlayDir = "run/overlay"
 	StreamName = 32 // bytes of the name of a pair of pipes
 )
 

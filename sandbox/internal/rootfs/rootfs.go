@@ -23,9 +23,19 @@ type Bind struct {
 type Tree struct {
 	Root      string // "" = the host's own system directories
 	Workspace string // "" = an empty one
+	Changes   string // "" = in Workspace; else the directory for the upper layer of an overlay on it
+	Protect   []Mount
 	Binds     []Bind
 	Devices   []string          // nodes of GPUs
 	Etc       map[string]string // further files of /etc, or other contents
+}
+
+// Mount puts a path of the workspace, as it is, on itself: so that nobody inside can
+// move it, nor write to it if it is read-only.
+type Mount struct {
+	Path     string
+	ReadOnly bool
+	Optional bool // it need not be there
 }
 
 // Hostname is what the sandbox calls itself.
@@ -42,9 +52,12 @@ func (t Tree) Plan() ([]proto.Op, error) {
 	p.proc(len(t.Devices) > 0)
 	p.gpus(t.Devices)
 	p.writable(t.Workspace == "")
-	if t.Workspace != "" {
+	if t.Changes != "" {
+		p.overlay(t.Workspace, t.Changes)
+	} else if t.Workspace != "" {
 		p.bind("workspace", t.Workspace, proto.BindOwner)
 	}
+	p.ops = append(p.ops, Protect(t.Protect)...)
 	for _, b := range t.Binds {
 		target := strings.TrimPrefix(b.Target, "/")
 		p.parents(target)
@@ -58,6 +71,22 @@ func (t Tree) Plan() ([]proto.Op, error) {
 		p.bind(target, b.Source, flags)
 	}
 	return p.ops, nil
+}
+
+// Protect returns the steps for paths of the workspace, once that is there.
+func Protect(mounts []Mount) []proto.Op {
+	p := &plan{}
+	for _, m := range mounts {
+		flags := proto.BindInside | proto.BindExisting
+		if m.ReadOnly {
+			flags |= proto.BindReadOnly
+		}
+		if m.Optional {
+			flags |= proto.BindOptional
+		}
+		p.bind("workspace/"+m.Path, "workspace/"+m.Path, flags)
+	}
+	return p.ops
 }
 
 type plan struct{ ops []proto.Op }
@@ -241,6 +270,14 @@ func (p *plan) proc(drivers bool) {
 			p.ops = append(p.ops, mask)
 		}
 	}
+}
+
+// overlay shows a directory as a workspace whose changes go elsewhere.
+func (p *plan) overlay(base, changes string) {
+	p.dir(proto.OverlayDir, 0o755)
+	p.bind(proto.OverlayDir+"/lower", base, proto.BindOwner|proto.BindReadOnly)
+	p.bind(proto.OverlayDir+"/data", changes, 0)
+	p.ops = append(p.ops, proto.Op{Kind: proto.OpOverlay, Path: "workspace"})
 }
 
 // writable binds directories of the read-only root back read-write.

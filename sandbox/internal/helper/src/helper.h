@@ -28,6 +28,7 @@ enum {
 };
 
 #define SESSION_DIR "run/session"
+#define OVERLAY_DIR "run/overlay"
 
 enum frame_kind {
 	FRAME_BUILD = 1,
@@ -68,9 +69,10 @@ enum stage {
 	STAGE_TERMINAL,
 	STAGE_LANDLOCK,
 	STAGE_CGROUP,
+	STAGE_OVERLAY,
 };
 
-enum op_kind { OP_DIR = 1, OP_FILE, OP_LINK, OP_BIND, OP_PROC, OP_PTS };
+enum op_kind { OP_DIR = 1, OP_FILE, OP_LINK, OP_BIND, OP_PROC, OP_PTS, OP_OVERLAY };
 
 enum op_flag {
 	BIND_READONLY = 1,
@@ -203,6 +205,9 @@ int launcher_wait(pid_t pid, int pidfd);
 
 // bare.c: the sandbox without namespaces.
 int bare_run(struct request *r);
+
+// overlay.c: a workspace in two layers, which are at OVERLAY_DIR.
+void overlay_mount(int root, int dir, const char *name, const struct op *o);
 
 // init.c, payload.c: the two processes inside.
 void init_bind_to(int launcher, int signo);

@@ -103,7 +103,7 @@ int mount_filesystem(const char *type, const char *const options[][2], uint64_t 
 	int tree = -1;
 	bool ok = true;
 	for (; options && (*options)[0] && ok; options++)
-		ok = sys_fsconfig(fs, FSCONFIG_SET_STRING, (*options)[0], (*options)[1]) == 0;
+		ok = sys_fsconfig(fs, (*options)[1] ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, (*options)[0], (*options)[1]) == 0;
 	if (ok && sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) == 0)
 		tree = sys_fsmount(fs, (unsigned)(attributes | MOUNT_ATTR_NOSUID));
 	int err = errno;

@@ -28,7 +28,7 @@ static int open_parent(int root, const char *path, const char **name)
 
 static bool may_be_missing(const struct op *o)
 {
-	return o->flags & BIND_OPTIONAL && (errno == ENOENT || errno == ELOOP);
+	return o->flags & BIND_OPTIONAL && (errno == ENOENT || errno == ELOOP || errno == ENOTDIR);
 }
 
 // A root caller can name places that its unprivileged self cannot reach, so its
@@ -48,14 +48,15 @@ void root_open_early(struct request *r)
 	}
 }
 
-// A writable bind that belongs to someone else is mapped, never chowned. A
-// read-only one keeps its permissions: only what others may read is readable.
+// A writable bind that belongs to someone else is mapped, never chowned, and so is
+// the lower layer of an overlay. Another read-only one keeps its permissions: only
+// what others may read is readable.
 void root_map_owners(struct request *r, struct identity id)
 {
 	for (uint32_t i = 0; i < r->nops; i++) {
 		struct op *o = &r->ops[i];
 		struct stat st;
-		if (o->tree < 0 || o->flags & BIND_READONLY)
+		if (o->tree < 0 || (o->flags & BIND_READONLY && !(o->flags & BIND_OWNER)))
 			continue;
 		if (fstat(o->tree, &st) < 0)
 			fail(STAGE_IDMAP, errno, o->path);
@@ -157,6 +158,9 @@ static void apply(int root, struct op *o)
 		break;
 	case OP_PTS:
 		attach_filesystem(dir, name, o, "devpts", pts, MOUNT_ATTR_NOEXEC, STAGE_MOUNT);
+		break;
+	case OP_OVERLAY:
+		overlay_mount(root, dir, name, o);
 		break;
 	default:
 		fail(STAGE_REQUEST, EPROTO, "operation");
