@@ -118,6 +118,7 @@ func init() {
 	register("userfaultfd", func([]string) error { return raw(unix.SYS_USERFAULTFD, 1) })
 	register("socket", socket)
 	register("socketpair", socketPair)
+	register("pair-sendto", pairSendTo)
 	register("memfd", func([]string) error {
 		_, err := unix.MemfdCreate("probe", 0)
 		return err
@@ -149,6 +150,15 @@ func socketPair(args []string) error {
 	family := map[string]int{"unix": unix.AF_UNIX, "tipc": unix.AF_TIPC, "inet": unix.AF_INET}[args[0]]
 	_, err := unix.Socketpair(family, unix.SOCK_STREAM, 0)
 	return err
+}
+
+// pairSendTo sends from a socket of a pair to another one, which is at a path.
+func pairSendTo(args []string) error {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Sendto(fds[0], []byte("x"), 0, &unix.SockaddrUnix{Name: args[0]})
 }
 
 func socket(args []string) error {

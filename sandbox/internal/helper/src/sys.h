@@ -56,12 +56,12 @@ static inline int sys_openat2(int dirfd, const char *path, uint64_t flags, uint6
 	return (int)syscall(SYS_openat2, dirfd, path, &how, sizeof how);
 }
 
-// Filters cannot look into the arguments of clone3, so containers say that there is
-// none: older clone has the same flags, but for those above 32 bits.
+// Filters cannot look into the arguments of clone3, so containers refuse it all: older
+// clone has the same flags, but for those above 32 bits.
 static inline int sys_clone3(struct clone_args *args)
 {
 	int pid = (int)syscall(SYS_clone3, args, sizeof *args);
-	if (pid >= 0 || errno != ENOSYS || args->flags >> 32)
+	if (pid >= 0 || (errno != ENOSYS && errno != EPERM) || args->flags >> 32)
 		return pid;
 	return (int)syscall(SYS_clone, args->flags | args->exit_signal, NULL, args->pidfd, 0, 0);
 }
