@@ -242,6 +242,38 @@ func TestBareRefuses(t *testing.T) {
 	require.ErrorAs(t, err, &owner)
 }
 
+// A container that hides parts of its /proc: another one cannot be mounted in a user
+// namespace, and what has none says so.
+func TestMaskedProc(t *testing.T) { // 108
+	o := turned(t, container(), knob{Mask: true, Command: "ls -A /proc; echo out; test ! -e /dev/fd/0"})
+	require.Empty(t, o.Err)
+	require.Equal(t, "out\n", string(o.Result.Stdout), "%s", o.Result.Stderr)
+	require.Equal(t, 0, o.Result.ExitCode)
+	require.GreaterOrEqual(t, o.Result.Level, LevelNamespaces)
+	require.Len(t, o.Result.Lacks, 1)
+	require.Contains(t, o.Result.Lacks[0], "proc: ")
+	o = turned(t, container(), knob{Command: "ls /proc/self/status"})
+	require.Equal(t, 0, o.Result.ExitCode, "the control: %s", o.Result.Stderr)
+	require.Empty(t, o.Result.Lacks)
+
+	// And no user namespaces either.
+	o = turned(t, container(), knob{Mask: true, Close: true, Command: "echo out"})
+	require.Equal(t, "ErrLevel", o.Type)
+	require.Contains(t, o.Remedy, "max_user_namespaces")
+	o = turned(t, container(), knob{Mask: true, Close: true, MinLevel: LevelLandlock, Command: "echo out"})
+	require.Empty(t, o.Err)
+	require.Equal(t, "out\n", string(o.Result.Stdout))
+	require.Equal(t, LevelLandlock, o.Result.Level)
+}
+
+func TestNoTimeNamespace(t *testing.T) {
+	o := turned(t, nil, knob{Refuse: "unshare=EINVAL", Command: "cut -d. -f1 /proc/uptime"})
+	require.Empty(t, o.Err)
+	require.Len(t, o.Result.Lacks, 1)
+	require.Contains(t, o.Result.Lacks[0], "time namespace: ")
+	require.NotRegexp(t, `^\d\n$`, string(o.Result.Stdout), "the host's")
+}
+
 // A host without user namespaces: the level is stepped down to only where the caller says so.
 func TestLadder(t *testing.T) { // 108
 	for _, refuse := range []string{

@@ -117,9 +117,6 @@ func namespaceRemedy(s proto.Stage, errno syscall.Errno) (why, remedy string) {
 	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
 		return "AppArmor restricts them to named programs", "install the helper at a fixed path with an AppArmor profile " +
 			"that has 'userns,' and set Config.HelperPath, or set sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-	case s == proto.StageProc:
-		return "this container hides parts of /proc, so a new one may not be mounted",
-			"run the container with unmasked /proc (docker: --security-opt systempaths=unconfined)"
 	case filtered():
 		return "a system call filter of this process or its container refuses", "run the container with a profile that allows " +
 			"clone, unshare and mount in user namespaces (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined)"

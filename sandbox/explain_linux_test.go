@@ -31,7 +31,7 @@ func TestExplain(t *testing.T) {
 		{proto.Failure{Stage: proto.StageClone, Errno: uint32(syscall.EPERM)}, is(new(*ErrUserNamespace)), "make namespaces"},
 		{proto.Failure{Stage: proto.StageClone, Errno: uint32(syscall.ENOSPC)}, is(new(*ErrUserNamespace)), "max_user_namespaces"},
 		{proto.Failure{Stage: proto.StageMap, Errno: uint32(syscall.EACCES)}, is(new(*ErrUserNamespace)), "map the user"},
-		{proto.Failure{Stage: proto.StageProc, Errno: uint32(syscall.EPERM), Detail: "proc"}, is(new(*ErrUserNamespace)), "systempaths=unconfined"},
+		{proto.Failure{Stage: proto.StageProc, Errno: uint32(syscall.EPERM), Detail: "proc"}, is(new(*ErrUserNamespace)), "mount /proc"},
 		{proto.Failure{Stage: proto.StageRoot, Errno: uint32(syscall.EACCES), Detail: "tmpfs"}, is(new(*ErrUserNamespace)), "build the root"},
 		{proto.Failure{Stage: proto.StageRoot, Errno: uint32(syscall.ENOMEM), Detail: "tmpfs"}, is(new(*ErrSetup)), "tmpfs"},
 		{proto.Failure{Stage: proto.StageDrop, Errno: uint32(syscall.EPERM), Detail: "setresuid"}, is(new(*ErrSetup)), "drop root"},

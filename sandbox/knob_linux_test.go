@@ -26,6 +26,8 @@ const knobVar = "LM_SANDBOX_TEST_KNOB"
 // knob is what the copy is to do.
 type knob struct {
 	Refuse string // words like "clone3=ENOSYS"; "clone&0x10000000=EPERM" where a bit of argument 0 is set
+	Mask   bool   // hide parts of /proc, as a container does
+	Close  bool   // allow no user namespace in this one
 	// Fields of Config, some of which JSON cannot hold.
 	MinLevel              Level
 	HelperPath, Workspace string
@@ -45,7 +47,13 @@ func init() {
 	roles["knob"] = func() {
 		var k knob
 		err := json.Unmarshal([]byte(os.Getenv(knobVar)), &k)
-		if err == nil {
+		if err == nil && k.Mask {
+			err = maskProc()
+		}
+		if err == nil && k.Close {
+			err = os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
+		}
+		if err == nil && k.Refuse != "" {
 			err = refuseCalls(k.Refuse)
 		}
 		if err != nil {
@@ -76,6 +84,26 @@ func turned(t *testing.T, attr *syscall.SysProcAttr, k knob) outcome {
 	var o outcome
 	require.NoError(t, json.Unmarshal(out, &o), "%s", out)
 	return o
+}
+
+// maskProc mounts a new /proc and hides some of it, as container runtimes do.
+func maskProc() error {
+	err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("proc", "/proc", "proc", 0, ""))
+	return errors.Join(err, unix.Mount("/dev/null", "/proc/interrupts", "", unix.MS_BIND, ""),
+		unix.Mount("tmpfs", "/proc/driver", "tmpfs", unix.MS_RDONLY, ""), unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""))
+}
+
+// container is an ordinary user in namespaces of its own, with the rights to set them up.
+func container() *syscall.SysProcAttr {
+	one := func(outside int) []syscall.SysProcIDMap {
+		return []syscall.SysProcIDMap{{ContainerID: ordinaryID, HostID: outside, Size: 1}}
+	}
+	return &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID,
+		UidMappings: one(os.Getuid()), GidMappings: one(os.Getgid()),
+		Credential:  &syscall.Credential{Uid: ordinaryID, Gid: ordinaryID, NoSetGroups: true},
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_SYS_RESOURCE},
+	}
 }
 
 var errnos = map[string]syscall.Errno{"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS, "EACCES": unix.EACCES, "EINVAL": unix.EINVAL}

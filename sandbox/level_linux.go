@@ -19,6 +19,9 @@ var lacks = []struct {
 	{proto.LackTruncate, "landlock truncate: what is read-only is kept from truncation by mounts alone"},
 	{proto.LackIoctl, "landlock ioctl: requests to the sandbox's device nodes are bounded by the system call filter alone"},
 	{proto.LackScopes, "landlock scopes: the tree may signal the sandbox's pid 1"},
+	{proto.LackProc, "proc: there is no /proc, so ps and /dev/fd do not work, and without a control group memory is bounded for each process only; " +
+		"a container that hides parts of its own refuses another (docker: --security-opt systempaths=unconfined)"},
+	{proto.LackTime, "time namespace: the host's uptime can be seen"},
 }
 
 // bareLacks is what LevelLandlock has less than LevelNamespaces.

@@ -52,6 +52,8 @@ const (
 	LackTruncate                  // of Landlock: the right to truncate, ABI 3
 	LackIoctl                     // of Landlock: the right to make requests to devices, ABI 5
 	LackScopes                    // of Landlock: scopes of signals and abstract sockets, ABI 6
+	LackProc                      // a /proc of its own
+	LackTime                      // a time namespace
 )
 
 // Files is the set of files that come with STARTED.

@@ -167,7 +167,14 @@ void control_lend(enum lent which, int fd)
 	lent_mask |= 1u << which;
 }
 
-void control_started(uint32_t lacks)
+static uint32_t lacks;
+
+void control_lack(uint32_t set)
+{
+	lacks |= set;
+}
+
+void control_started(void)
 {
 	uint32_t body[2] = {lent_mask, lacks};
 	int fds[LENT_COUNT];

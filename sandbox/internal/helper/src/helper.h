@@ -157,12 +157,20 @@ struct order {
 bool control_read_order(struct order *o); // false: the Go process is gone
 bool control_closed(void);
 // What this kernel does not give, told by STARTED. As proto.Lack.
-enum lack { LACK_LANDLOCK = 1, LACK_TRUNCATE = 2, LACK_IOCTL = 4, LACK_SCOPES = 8 };
+enum lack {
+	LACK_LANDLOCK = 1,
+	LACK_TRUNCATE = 2,
+	LACK_IOCTL = 4,
+	LACK_SCOPES = 8,
+	LACK_PROC = 16,
+	LACK_TIME = 32,
+};
+void control_lack(uint32_t set);
 // Files that STARTED hands to the Go process, which owns them from then on. As proto.File.
 enum lent { LENT_TERMINAL, LENT_SIDE, LENT_HTTP, LENT_SOCKS, LENT_COUNT };
 void control_lend(enum lent which, int fd);
 void control_ready(uint32_t uid, uint32_t gid);
-void control_started(uint32_t lacks);
+void control_started(void);
 void control_reply(int err, const int *fds, uint32_t n); // closes them
 void control_exit(int wait_status, uint32_t limits_hit);
 _Noreturn void fail(enum stage s, int err, const char *detail);
@@ -248,7 +256,7 @@ struct peak {
 	uint64_t memory, tasks;
 };
 extern struct peak watch_peak;
-void watch_open(void);
+void watch_open(void); // where there is no /proc, nothing is seen
 void watch_whole_host(void);
 int64_t now_ms(void);
 uint64_t watch_clock(void);

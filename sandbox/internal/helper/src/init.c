@@ -36,8 +36,10 @@ static void start_clocks(void)
 {
 	struct timespec mono, boot;
 	char text[96];
-	if (unshare(CLONE_NEWTIME) < 0)
-		fail(STAGE_CLONE, errno, "time");
+	if (unshare(CLONE_NEWTIME) < 0) {
+		control_lack(LACK_TIME);
+		return;
+	}
 	clock_gettime(CLOCK_MONOTONIC, &mono);
 	clock_gettime(CLOCK_BOOTTIME, &boot);
 	snprintf(text, sizeof text, "monotonic -%lld 0\nboottime -%lld 0\n", (long long)mono.tv_sec,
@@ -188,7 +190,8 @@ void init_command(struct request *r)
 		_exit(1);
 	if (session)
 		session_started();
-	control_started(landlock_lacks());
+	control_lack(landlock_lacks());
+	control_started();
 	// The streams end when the last process of the payload closes them.
 	for (int fd = 0; fd <= 2; fd++)
 		close(fd);

@@ -128,6 +128,22 @@ static void attach_filesystem(int dir, const char *name, const struct op *o, con
 	close(tree);
 }
 
+// In a container that hides parts of its /proc the kernel allows no other one, which
+// would show them. Then there is none: the container's own tells of its processes.
+static void attach_proc(int dir, const char *name, const struct op *o)
+{
+	if (mkdirat(dir, name, 0555) < 0)
+		fail(STAGE_PROC, errno, o->path);
+	int tree = mount_filesystem("proc", NULL, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	if (tree < 0 && errno == EPERM) {
+		control_lack(LACK_PROC);
+		return;
+	}
+	if (tree < 0 || sys_move_mount(tree, dir, name) < 0)
+		fail(STAGE_PROC, errno, o->path);
+	close(tree);
+}
+
 static void apply(int root, struct op *o)
 {
 	static const char *const pts[][2] = {{"mode", "0620"}, {"ptmxmode", "0666"}, {NULL, NULL}};
@@ -154,7 +170,7 @@ static void apply(int root, struct op *o)
 		bind_tree(root, dir, name, o);
 		break;
 	case OP_PROC:
-		attach_filesystem(dir, name, o, "proc", NULL, MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC, STAGE_PROC);
+		attach_proc(dir, name, o);
 		break;
 	case OP_PTS:
 		attach_filesystem(dir, name, o, "devpts", pts, MOUNT_ATTR_NOEXEC, STAGE_MOUNT);
