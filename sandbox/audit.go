@@ -145,7 +145,10 @@ func ending(r Result, err error) []slog.Attr {
 	}
 	attrs := []slog.Attr{slog.String("outcome", end), slog.Int("exit_code", r.ExitCode), slog.String("signal", r.Signal),
 		slog.String("limit", string(r.Limit)), slog.String("isolation", r.Level.String()), slog.Any("lacks", r.Lacks),
-		slog.Float64("cpu_ms", float64(r.CPU.Microseconds())/1000)}
+		slog.Any("usage", r.Usage)}
+	if len(r.Net) > 0 {
+		attrs = append(attrs, slog.Any("net", r.Net), slog.Bool("net_truncated", r.NetTruncated))
+	}
 	if err != nil {
 		attrs = append(attrs, slog.String("error_class", errorClass(err)), slog.String("error", cut(err.Error(), maxAuditText)))
 	}

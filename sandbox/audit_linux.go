@@ -38,6 +38,11 @@ func (c *Config) policyHash(r *proto.Request, limits Limits) string {
 		fmt.Sprintf("limits %+v stop %t", limits, c.StopAtOutput),
 		fmt.Sprintf("net %d", c.Net), fmt.Sprintf("level %d", c.MinLevel),
 	}
+	if c.Net == NetAllowList {
+		a := c.Allow
+		lines = append(lines, fmt.Sprintf("allow %q %v %d %d %d %t resolve %t dial %t", a.Rules, a.Private, a.MaxConns, a.MaxBytes, a.IdleTimeout,
+			a.VerifySNI, a.Resolve != nil, a.Dial != nil))
+	}
 	for _, o := range r.Ops {
 		source := fmt.Sprintf("%q", o.Source)
 		switch {

@@ -142,6 +142,19 @@ func TestAuditSession(t *testing.T) {
 	require.Equal(t, "ErrClosed", records[4]["error_class"])
 }
 
+func TestAuditUsageAndNet(t *testing.T) {
+	f, lines := auditLog(t)
+	c := Config{Audit: f, Net: NetAllowList, Allow: AllowList{Rules: []string{"example.com"}}}
+	_, err := Run(t.Context(), c, "curl -s http://refused.example/")
+	require.NoError(t, err)
+	r := lines()[0]
+	require.Positive(t, r["usage"].(map[string]any)["CPU"])
+	net := r["net"].([]any)
+	require.Len(t, net, 1)
+	require.Equal(t, "refused.example", net[0].(map[string]any)["Host"])
+	require.Equal(t, false, net[0].(map[string]any)["Allowed"])
+}
+
 func TestAuditProcess(t *testing.T) {
 	f, lines := auditLog(t)
 	p, err := Start(t.Context(), Config{Audit: f}, "sh", "-c", "exit 4")
@@ -176,6 +189,7 @@ func TestAuditPolicyHash(t *testing.T) {
 		"limits": {Limits: Limits{Memory: 1 << 30}}, "wall": {Limits: Limits{Wall: time.Minute / 2}}, "output": {Limits: Limits{Output: 5}},
 		"bind": {Binds: []Bind{{data, "/data", false}}}, "writable": {Binds: []Bind{{data, "/data", true}}}, "target": {Binds: []Bind{{data, "/datb", false}}},
 		"workspace": {Workspace: t.TempDir()}, "stop": {StopAtOutput: true},
+		"allow-list": {Net: NetAllowList}, "rules": {Net: NetAllowList, Allow: AllowList{Rules: []string{"example.com"}}}, "host": {Net: NetHost},
 	} {
 		h := hash(c, "true")
 		require.Empty(t, others[h], "%s has the hash of another policy", name)
