@@ -53,9 +53,9 @@ test-gpu: build peers models ## the tests that take a GPU; without one they are 
 	LM_SANDBOX_TEST_GPU=1 $(GO) run ./internal/testgate -skips skips.txt -- -race -p 1 -count 1 -timeout 30m -run GPU ./llama ./llama/engine ./sandbox ./gpu
 
 .PHONY: test-long
-test-long: test ## make test, importers of this module, then each fuzz target for FUZZTIME (default 60s)
-	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer
-	scripts/fuzz.sh $(or $(FUZZTIME),60s)
+test-long: test ## make test, importers of this module, 10,000 disturbed sandboxes, then each fuzz target for FUZZTIME (default 10m)
+	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer ./sandbox
+	scripts/fuzz.sh $(or $(FUZZTIME),10m)
 
 # The models of the tests: pulled once, so that no test's time limit pays for it.
 .PHONY: models
@@ -64,7 +64,7 @@ models: build
 	bin/lm-sandbox model pull gemma3-270m
 
 .PHONY: check
-check: native lint helper-verify cross ## format, vet, lint, go.mod, the helper's bytes, other platforms
+check: native lint helper-verify helper-analyze cross ## format, vet, lint, go.mod, the helper's bytes and analysis, other platforms
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these files'; exit 1; }
 	$(GO) vet ./...
 	$(GO) mod tidy -diff

@@ -1,0 +1,5 @@
+//go:build long
+
+package sandbox
+
+const stormRuns = 10_000
