@@ -8,3 +8,5 @@ var foreignABI = []attack{
 
 // oldCalls are those that only this architecture has.
 var oldCalls = []string{"iopl", "ioperm", "modify_ldt", "sysfs", "ustat", "kexec_file_load", "create_module"}
+
+const uprobeCall = 336

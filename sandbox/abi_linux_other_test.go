@@ -6,3 +6,5 @@ package sandbox
 var foreignABI []attack
 
 var oldCalls []string
+
+const uprobeCall = -1
