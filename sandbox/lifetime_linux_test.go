@@ -93,7 +93,7 @@ func TestLauncherKilledEarly(t *testing.T) {
 		require.NoError(t, err)
 		p := newProcess()
 		p.ctx, p.begin, p.limits, p.release = t.Context(), time.Now(), limits, func() {}
-		rest, err := p.launch(&c, request.Encode(), true, false)
+		rest, err := p.launch(&c, ready(request.Encode()), true, false)
 		require.NoError(t, err)
 		p.copy(&c)
 		go func() {

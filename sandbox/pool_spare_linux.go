@@ -31,10 +31,10 @@ func newSpare(ctx context.Context, c Config) (*spare, error) {
 	request.Mode = proto.BuildPooled
 	p := newProcess()
 	p.level = LevelNamespaces
-	if err := p.join(&c, limits, request); err != nil {
-		return nil, err
-	}
-	rest, err := p.launch(&c, request.Build.Encode(), true, true)
+	rest, err := p.launch(&c, func() ([]byte, error) {
+		err := p.join(&c, limits, request)
+		return request.Build.Encode(), err
+	}, true, true)
 	if err != nil {
 		if p.group != nil {
 			p.group.Remove()

@@ -111,7 +111,7 @@ func (o *owners) close() {
 // userNamespace has the helper make one: a clone of this process would copy its page tables.
 func (o *owners) userNamespace(m idmapping) (*os.File, error) {
 	p := newProcess()
-	rest, err := p.launch(&Config{HelperPath: o.helper}, proto.EncodeIDMap(m.uid, m.gid, m.toUID, m.toGID), false, false)
+	rest, err := p.launch(&Config{HelperPath: o.helper}, ready(proto.EncodeIDMap(m.uid, m.gid, m.toUID, m.toGID)), false, false)
 	if err != nil {
 		return nil, err
 	}

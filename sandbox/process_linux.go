@@ -117,10 +117,10 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 		}
 	}
 	policy := c.policyHash(request, limits)
-	var rest []byte
-	if err = p.join(&c, limits, request); err == nil {
-		rest, err = p.launch(&c, request.Encode(), !session, c.Stdin != nil)
-	}
+	rest, err := p.launch(&c, func() ([]byte, error) {
+		err := p.join(&c, limits, request)
+		return request.Encode(), err
+	}, !session, c.Stdin != nil)
 	if err != nil {
 		p.guard.end()
 		p.removePrivate()
@@ -185,10 +185,10 @@ func (p *process) start(ctx context.Context, j *job, ask func() (any, error)) (*
 	return nil, errors.Join(p.err, err)
 }
 
-// launch starts the helper with pipes for the streams of a command. As much
-// of the request as the socket takes is there before the helper, so that it
-// need not wait for this process to run again; the rest is returned.
-func (p *process) launch(c *Config, request []byte, outputs, input bool) ([]byte, error) {
+// launch starts the helper with pipes for the streams of a command. The request
+// is made, with the control groups of v1, and sent meanwhile; what the socket does
+// not take at once is returned.
+func (p *process) launch(c *Config, request func() ([]byte, error), outputs, input bool) ([]byte, error) {
 	if len(helper.Binary()) == 0 {
 		return nil, fmt.Errorf("%w: no helper for this architecture", ErrUnsupported)
 	}
@@ -221,9 +221,6 @@ func (p *process) launch(c *Config, request []byte, outputs, input bool) ([]byte
 		// No terminal of the caller's, nor the signals that it sends to its group.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	if p.group != nil && p.group.Dir != nil {
-		p.cmd.SysProcAttr.UseCgroupFD, p.cmd.SysProcAttr.CgroupFD = true, int(p.group.Dir.Fd())
-	}
 	if outputs {
 		for i := range p.outputs {
 			r, w, err := os.Pipe()
@@ -245,34 +242,59 @@ func (p *process) launch(c *Config, request []byte, outputs, input bool) ([]byte
 	}
 	p.control = control
 	p.files = receiver{file: control}
-	sent, err := offer(control, request)
-	if err != nil {
-		return fail(err)
+	var rest []byte
+	asked := make(chan error, 1)
+	ask := func() {
+		b, err := request()
+		if err == nil {
+			rest, err = offer(control, b)
+		}
+		asked <- err
 	}
-	if err := p.cmd.Start(); err != nil {
-		return fail(err)
+	if !cgroup.AtStart() {
+		go ask()
+	} else if ask(); p.group != nil && p.group.Dir != nil {
+		p.cmd.SysProcAttr.UseCgroupFD, p.cmd.SysProcAttr.CgroupFD = true, int(p.group.Dir.Fd())
+	}
+	started := p.cmd.Start()
+	if err := <-asked; err != nil {
+		if started == nil {
+			control.Close() // so that it ends
+			_ = p.cmd.Wait()
+		}
+		_, _ = fail(nil)
+		return nil, err
+	}
+	if started != nil {
+		return fail(started)
 	}
 	for _, f := range theirs {
 		f.Close()
 	}
-	return request[sent:], nil
+	return rest, nil
 }
 
-// offer writes what a socket takes without waiting.
-func offer(socket *os.File, b []byte) (sent int, err error) {
+// ready is a request that is made already.
+func ready(b []byte) func() ([]byte, error) {
+	return func() ([]byte, error) { return b, nil }
+}
+
+// offer writes what a socket takes without waiting, and returns the rest.
+func offer(socket *os.File, b []byte) (rest []byte, err error) {
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	var sent int
 	var errno error
 	err = raw.Write(func(fd uintptr) bool {
 		sent, errno = unix.Write(int(fd), b)
 		return true
 	})
 	if errors.Is(errno, unix.EAGAIN) {
-		return 0, err
+		return b, err
 	}
-	return max(sent, 0), errors.Join(err, errno)
+	return b[max(sent, 0):], errors.Join(err, errno)
 }
 
 // copy begins to read the output.

@@ -61,9 +61,11 @@ func New(l Limits) (*Group, error) {
 	g, err := p.make(l)
 	if errors.Is(err, fs.ErrNotExist) { // this process was moved meanwhile
 		forget()
-		if p, err = find(); err == nil {
-			g, err = p.make(l)
+		q, err := find()
+		if err != nil || (q.v2 == "") != (p.v2 == "") {
+			return nil, errors.Join(ErrNone, err)
 		}
+		return q.make(l)
 	}
 	return g, err
 }

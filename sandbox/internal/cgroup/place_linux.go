@@ -55,6 +55,13 @@ func forget() {
 	found.place = nil
 }
 
+// AtStart says that a process gets into its group by being started in it (v2),
+// not by entering it later.
+func AtStart() bool {
+	p, err := find()
+	return err == nil && p.v2 != ""
+}
+
 // Probe names the groups that this process can have, or says why it has none.
 func Probe() (string, error) {
 	p, err := find()
