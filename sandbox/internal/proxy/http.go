@@ -27,12 +27,11 @@ func (s *Server) serveHTTP(c net.Conn) {
 		if _, err := in.Peek(1); err != nil {
 			return
 		}
-		_ = c.SetReadDeadline(time.Now().Add(headTimeout))
+		_ = c.SetReadDeadline(time.Now().Add(s.patience()))
 		req, d, err := readRequest(in)
 		if err != nil {
-			var gone net.Error
-			if errors.Is(err, io.EOF) || errors.As(err, &gone) {
-				return // before it asked for anything
+			if gone(err) {
+				return
 			}
 			s.refuse(ViaHTTP, "", 0, "malformed request: "+err.Error())
 			respond(c, badRequest(err), err.Error())

@@ -62,6 +62,9 @@ func Serve(c Config, http, socks net.Listener) *Server {
 	return s
 }
 
+// patience is how long a client may take to say what it wants.
+func (s *Server) patience() time.Duration { return min(headTimeout, s.IdleTimeout) }
+
 // accept takes a connection only when there is room for it: further ones wait
 // in the kernel's queue, which is the sandbox's own.
 func (s *Server) accept(l net.Listener, serve func(net.Conn)) {

@@ -18,8 +18,8 @@ var errHello = errors.New("parsed")
 
 // verifySNI reads the client's TLS hello and checks that it names the same
 // host. It returns all that it has read.
-func verifySNI(c net.Conn, from io.Reader, d Dest) ([]byte, error) {
-	_ = c.SetReadDeadline(time.Now().Add(headTimeout))
+func verifySNI(c net.Conn, from io.Reader, d Dest, patience time.Duration) ([]byte, error) {
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	defer func() { _ = c.SetReadDeadline(time.Time{}) }()
 	l := &tap{Conn: c, from: io.LimitReader(from, maxHello)}
 	var name string

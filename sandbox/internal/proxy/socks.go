@@ -37,7 +37,7 @@ const (
 )
 
 func (s *Server) serveSOCKS(c net.Conn) {
-	_ = c.SetReadDeadline(time.Now().Add(headTimeout))
+	_ = c.SetReadDeadline(time.Now().Add(s.patience()))
 	in := bufio.NewReader(c)
 	if err := readGreeting(in); err != nil {
 		s.malformed(err)
@@ -72,10 +72,15 @@ func (s *Server) serveSOCKS(c net.Conn) {
 
 // malformed records a request that was none, unless the client has just gone.
 func (s *Server) malformed(err error) {
-	var gone net.Error
-	if !errors.Is(err, io.EOF) && !errors.As(err, &gone) {
+	if !gone(err) {
 		s.refuse(ViaSOCKS, "", 0, "malformed request: "+err.Error())
 	}
+}
+
+// gone says that a client has left, or said nothing in time.
+func gone(err error) bool {
+	var n net.Error
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &n)
 }
 
 func reply(c net.Conn, code byte) error {

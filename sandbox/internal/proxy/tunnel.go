@@ -10,7 +10,7 @@ import (
 func (s *Server) tunnel(c net.Conn, from io.Reader, up *meter, d Dest) {
 	up.f.watch(c, up)
 	if s.VerifySNI {
-		hello, err := verifySNI(c, from, d)
+		hello, err := verifySNI(c, from, d, s.patience())
 		if err != nil {
 			up.f.because(err.Error())
 			return
