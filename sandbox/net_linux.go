@@ -97,6 +97,14 @@ func (c *Config) proxyEnvironment(env map[string]string) {
 	})
 }
 
+// netLacks is what a network that was asked for does without.
+func (c *Config) netLacks() []string {
+	if c.Net != NetHost {
+		return nil
+	}
+	return []string{"network namespace: the network is the host's, as Config.Net asks"}
+}
+
 // serveProxy starts the proxy of a sandbox that has one.
 func (p *process) serveProxy(c *Config) error {
 	if c.Net != NetAllowList {

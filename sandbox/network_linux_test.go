@@ -3,6 +3,10 @@ package sandbox
 import (
 	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -36,6 +40,29 @@ func TestNoNetwork(t *testing.T) { // 90, 91
 	require.Equal(t, "ok", inside(t, Config{}, "loopback"), "its own loopback works")
 	r := run(t, Config{}, "tail -n +3 /proc/net/dev | cut -d: -f1; wc -l < /proc/net/route")
 	require.Equal(t, "    lo\n1\n", string(r.Stdout))
+}
+
+// 90: the tools give up at once. That they work is shown outside, on a server of the host.
+func TestNoNetworkForTools(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "hello") }))
+	defer server.Close()
+	for _, command := range []string{
+		"curl -sS -m 20 %s", "wget -qO- -t 1 -T 20 %s", "git ls-remote %s/x", "node -e 'fetch(process.argv[1])' %s",
+		"python3 -c 'import sys,urllib.request as u; u.urlopen(sys.argv[1])' %s", "ssh -o ConnectTimeout=20 -p ${X##*:} 127.0.0.1 true",
+	} {
+		tool, _, _ := strings.Cut(command, " ")
+		t.Run(tool, func(t *testing.T) {
+			text := "X=" + server.URL + "; " + strings.ReplaceAll(command, "%s", server.URL)
+			if tool != "git" && tool != "ssh" { // whom this server is none for
+				out, err := exec.Command("bash", "-c", text).CombinedOutput()
+				require.NoError(t, err, "the control: %s", out)
+			}
+			r := run(t, Config{}, text)
+			require.NotEqual(t, 0, r.ExitCode)
+			require.NotEqual(t, 127, r.ExitCode, "%s", r.Stderr)
+			require.Less(t, r.Duration, deadline, "it fails at once")
+		})
+	}
 }
 
 func TestSocketFamilies(t *testing.T) { // 92

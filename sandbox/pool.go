@@ -98,6 +98,7 @@ func NewPool(c Config, size int) (*Pool, error) {
 		return nil, &ErrConfig{"Stdin", "the streams of a pool's commands are those of their Lease"}
 	}
 	c.Env, c.Binds = maps.Clone(c.Env), slices.Clone(c.Binds)
+	c.Allow.Rules, c.Allow.Private = slices.Clone(c.Allow.Rules), slices.Clone(c.Allow.Private)
 	p, err := newPool(c, size)
 	if err != nil {
 		return nil, err

@@ -34,7 +34,7 @@ type Result struct {
 	StdoutTruncated, StderrTruncated bool
 	Limit                            LimitKind
 	// Level is how strongly the command was isolated, and Lacks what this host
-	// could not give to that level: each line is a name, a colon and what follows
+	// could not give to that level, or Net was told to do without: each line is a name, a colon and what follows
 	// from it. Most hosts lack nothing.
 	Level Level
 	Lacks []string
