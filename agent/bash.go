@@ -51,17 +51,18 @@ func bash(s shell) Tool {
 // quote makes one word of text for the shell.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
-// output is what the model is shown of a command.
+// output is what the model is shown of a command: text, without what acts on a terminal.
 func output(r sandbox.ExecResult) string {
 	var b strings.Builder
 	for _, stream := range []struct {
 		text []byte
 		cut  bool
 	}{{r.Stdout, r.StdoutTruncated}, {r.Stderr, r.StderrTruncated}} {
-		if b.Len() > 0 && len(stream.text) > 0 && !strings.HasSuffix(b.String(), "\n") {
+		text := sandbox.Plain(stream.text)
+		if b.Len() > 0 && text != "" && !strings.HasSuffix(b.String(), "\n") {
 			b.WriteByte('\n')
 		}
-		b.Write(stream.text)
+		b.WriteString(text)
 		if stream.cut {
 			b.WriteString("\n[more was not kept]")
 		}

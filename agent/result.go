@@ -3,20 +3,16 @@ package agent
 import (
 	"fmt"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox"
 )
 
-// shorten returns text for the model: valid UTF-8, no control characters but newline
-// and tab, and of more than most bytes the beginning and the end, with a note of how
-// many bytes are left out between them. It cuts at the ends of lines where they are near.
+// shorten returns text for the model: plain (see [sandbox.Plain]), and of more than most
+// bytes the beginning and the end, with a note of how many bytes are left out between
+// them. It cuts at the ends of lines where they are near.
 func shorten(text string, most int) (short string, leftOut int) {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
+	text = sandbox.Plain([]byte(text))
 	if len(text) <= most {
 		return text, 0
 	}

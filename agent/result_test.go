@@ -22,8 +22,8 @@ func TestShorten(t *testing.T) {
 		"odd":          {"0123456789", 7, "012\n[3 bytes left out]\n6789", 3},
 		"lines":        {"aaaaaaa\nb" + strings.Repeat("x", 50) + "\nccccccc", 18, "aaaaaaa\n[52 bytes left out]\nccccccc", 52},
 		"characters":   {strings.Repeat("ü", 10), 9, "üü\n[12 bytes left out]\nüü", 12},
-		"not UTF-8":    {"a\xff\xfeb", 100, "a\uFFFDb", 0},
-		"controls":     {"a\x1b[1mb\x00\r\n\tc\u009b", 100, "a[1mb\n\tc", 0},
+		"not UTF-8":    {"a\xff\xfeb", 100, "a\uFFFD\uFFFDb", 0},
+		"controls":     {"a\x1b[1mb\x00\r\n\tc\u009b", 100, "ab\n\tc", 0},
 		"nothing fits": {"üü", 1, "\n[4 bytes left out]\n", 4},
 	} {
 		t.Run(name, func(t *testing.T) {
