@@ -23,9 +23,11 @@ type Config struct {
 	// Protect names paths below the workspace, at most 64, that commands cannot change:
 	// for example [DefaultProtect]. What is there when the sandbox starts is read-only, and
 	// the directories above it cannot be moved. What is not there can be made all the same,
-	// as a mount needs something to be mounted on, and a symbolic link can be replaced:
-	// Result.ProtectViolations tells that, and Commit of an Overlay refuses it. Another
-	// sandbox without it, or a second name of a file (a hard link), is not held up.
+	// as a mount needs something to be mounted on, and a symbolic link can be replaced.
+	// A file with a second name (a hard link) can be written by that; and what the host
+	// itself replaces meanwhile (git config, editors) is held no more.
+	// Result.ProtectViolations tells all of that, and Commit of an Overlay refuses it.
+	// What another sandbox without Protect does is not held up.
 	Protect []string
 	// Binds are further host paths, read-only unless said otherwise.
 	Binds []Bind

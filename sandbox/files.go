@@ -28,6 +28,7 @@ type Files struct {
 	root   *os.Root
 	owner  owner
 	limits FileLimits
+	inside bool // it is of a sandbox, whose mount points only that knows
 }
 
 // FileLimits bounds what one call of a method of [Files] moves. A zero field has
@@ -199,7 +200,7 @@ func (f *Files) replace(dir *os.Root, name string, r io.Reader, mode fs.FileMode
 			failed = dir.Chtimes(temp, time.Time{}, modified)
 		}
 		if err == nil && failed == nil {
-			failed = dir.Rename(temp, path.Base(name))
+			failed = f.rename(dir, temp, path.Base(name))
 		}
 		if err != nil || failed != nil {
 			_ = dir.Remove(temp) // the sandbox may have moved it
@@ -212,6 +213,16 @@ func (f *Files) replace(dir *os.Root, name string, r io.Reader, mode fs.FileMode
 		err = fileError(name, failed)
 	}
 	return n, err
+}
+
+// rename gives a file its name. The kernel lets nobody replace a mount point of its own
+// mount namespace, but that of another, which then loses the mount: a protected
+// path of a sandbox would not be any more.
+func (f *Files) rename(dir *os.Root, temp, name string) error {
+	if f.inside && isMountPoint(dir, name) {
+		return syscall.EROFS
+	}
+	return dir.Rename(temp, name)
 }
 
 // temporary is a name that nobody else makes by accident.

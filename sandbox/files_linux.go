@@ -43,6 +43,18 @@ func (o owner) do(f func() error) error {
 	return f()
 }
 
+// isMountPoint says whether something is mounted on a name (Linux 5.8).
+func isMountPoint(dir *os.Root, name string) bool {
+	at, err := dir.Open(".")
+	if err != nil {
+		return false
+	}
+	defer at.Close()
+	var st unix.Statx_t
+	err = unix.Statx(int(at.Fd()), name, unix.AT_SYMLINK_NOFOLLOW, 0, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+}
+
 func openFiles(name string, limits FileLimits) (*Files, error) {
 	dir, err := hostDir("dir", name)
 	if err != nil {

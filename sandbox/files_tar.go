@@ -293,6 +293,6 @@ func (u *unpacker) link(name string, create func(temp string) error) error {
 			return err
 		}
 		defer func() { _ = u.f.root.Remove(full) }() // there still if both are names of one file
-		return dir.Rename(temp, path.Base(name))
+		return u.f.rename(dir, temp, path.Base(name))
 	}))
 }

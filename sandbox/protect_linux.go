@@ -2,12 +2,14 @@ package sandbox
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/rootfs"
 )
@@ -74,7 +76,8 @@ func (g *guard) end() {
 	}
 }
 
-// look is "" for what does not exist, and where a link points.
+// look tells what is there: "" for nothing, where a link points, which directory it
+// is, and of a file whether it was written to.
 func look(root *os.Root, name string) string {
 	st, err := root.Lstat(name)
 	switch {
@@ -86,11 +89,16 @@ func look(root *os.Root, name string) string {
 		target, _ := root.Readlink(name)
 		return "link to " + target
 	}
-	return "file"
+	sys := st.Sys().(*syscall.Stat_t)
+	if st.IsDir() {
+		return fmt.Sprintf("directory %d:%d", sys.Dev, sys.Ino)
+	}
+	return fmt.Sprintf("file %d:%d %d.%d", sys.Dev, sys.Ino, sys.Ctim.Sec, sys.Ctim.Nsec)
 }
 
 // holding is how the paths of a workspace are protected: by mounts on what is there,
-// by a look afterwards at what is not, and at links, on which nothing can be mounted.
+// by a look afterwards at that and at what is not, and at links, on which nothing can
+// be mounted.
 type holding struct {
 	root    *os.Root
 	mounts  map[string]rootfs.Mount
@@ -137,6 +145,7 @@ func (h *holding) add(name string, links int) error {
 			h.watched[name] = look(h.root, name)
 		}
 		h.mounts[at] = rootfs.Mount{Path: at, ReadOnly: true}
+		h.watched[at] = look(h.root, at) // a second name of it leads past the mount
 		return nil
 	}
 	return nil

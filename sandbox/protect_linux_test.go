@@ -142,10 +142,25 @@ func TestProtectLinks(t *testing.T) {
 		require.Empty(t, evil(t, ws, "real/config", "dot/bashrc", "real/hooks/pre-commit"), attack)
 	}
 
+	// A second name leads past the mount; and so does the host itself.
+	ws := repository(t)
+	require.NoError(t, os.Link(filepath.Join(ws, ".bashrc"), filepath.Join(ws, "second")))
+	r := run(t, Config{Workspace: ws, Protect: DefaultProtect()}, "echo evil > second")
+	require.Equal(t, []string{".bashrc"}, r.ProtectViolations)
+	p, err := Start(t.Context(), Config{Workspace: ws, Protect: DefaultProtect()}, "bash", "-c", "echo ready; while :; do (echo evil > .git/config); done")
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(ws, "new"), []byte("good too"), 0o644))
+	require.NoError(t, os.Rename(filepath.Join(ws, "new"), filepath.Join(ws, ".git/config")))
+	require.Eventually(t, func() bool { return len(evil(t, ws, ".git/config")) > 0 }, deadline, 1e6)
+	p.Kill()
+	r, err = p.Wait()
+	require.NoError(t, err)
+	require.Equal(t, []string{".git/config"}, r.ProtectViolations)
+
 	// A linked worktree: .git is a file that says where the directory is.
-	ws := t.TempDir()
+	ws = t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(ws, ".git"), []byte("gitdir: /good\n"), 0o644))
-	r := run(t, Config{Workspace: ws, Protect: DefaultProtect()}, "echo evil > .git; rm -f .git; mv .git x; mkdir .git")
+	r = run(t, Config{Workspace: ws, Protect: DefaultProtect()}, "echo evil > .git; rm -f .git; mv .git x; mkdir .git")
 	require.Empty(t, evil(t, ws, ".git"))
 	require.Empty(t, r.ProtectViolations)
 	require.Contains(t, string(r.Stderr), "Read-only file system")

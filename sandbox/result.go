@@ -38,8 +38,9 @@ type Result struct {
 	// from it. Most hosts lack nothing.
 	Level Level
 	Lacks []string
-	// ProtectViolations are paths of Config.Protect that did not exist, or were links, and
-	// that exist now or lead elsewhere: nobody on the host should use them unseen.
+	// ProtectViolations are paths of Config.Protect that are not what they were before: they
+	// did not exist, were links, or were changed past the protection, by the host too.
+	// Nobody on the host should use them unseen.
 	ProtectViolations []string
 	// Duration is from the call of Run or Start to the end that Run or Wait saw.
 	Duration time.Duration

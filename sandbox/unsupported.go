@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"syscall"
 )
@@ -44,8 +45,11 @@ func (*session) resize(_, _ uint16) error    { return ErrUnsupported }
 func (*session) signal(syscall.Signal) error { return ErrUnsupported }
 func (*session) level() Level                { return 0 }
 func (*session) net() []NetRecord            { return nil }
-func (*session) wait() error                 { return ErrUnsupported }
-func (*session) close() error                { return ErrUnsupported }
+func (*session) files(context.Context, string, FileLimits) (*Files, error) {
+	return nil, ErrUnsupported
+}
+func (*session) wait() error  { return ErrUnsupported }
+func (*session) close() error { return ErrUnsupported }
 
 func gpuDevices() []string { return nil }
 
@@ -89,6 +93,8 @@ func (*overlay) close() error                             { return ErrUnsupporte
 type owner struct{}
 
 func (owner) do(f func() error) error { return f() }
+
+func isMountPoint(*os.Root, string) bool { return false }
 
 func openFiles(string, FileLimits) (*Files, error) {
 	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
