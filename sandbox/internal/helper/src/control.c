@@ -47,7 +47,7 @@ static bool send_files(uint32_t kind, const void *body, uint32_t len, const int 
 	if (n > 0) {
 		m.msg_control = &control;
 		m.msg_controllen = CMSG_SPACE(n * sizeof *fds);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+		struct cmsghdr *c = &control.align; // CMSG_FIRSTHDR
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
 		c->cmsg_len = CMSG_LEN(n * sizeof *fds);
