@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
 )
@@ -49,7 +48,9 @@ func (t Tree) Plan() ([]proto.Op, error) {
 	if err := p.system(t.Root, t.Etc); err != nil {
 		return nil, err
 	}
-	p.proc(len(t.Devices) > 0)
+	if err := p.proc(len(t.Devices) > 0); err != nil {
+		return nil, err
+	}
 	p.gpus(t.Devices)
 	p.writable(t.Workspace == "")
 	if t.Changes != "" {
@@ -226,49 +227,6 @@ func (p *plan) entry(name, source string) {
 		p.bind(name, source, proto.BindReadOnly)
 	case st.Mode().IsRegular():
 		p.bind(name, source, proto.BindReadOnly|proto.BindFile)
-	}
-}
-
-// What of /proc is not of processes: hidden where it tells about the host,
-// read-only where it would change it.
-var (
-	maskedProc = []string{
-		"acpi", "asound", "bus", "cmdline", "config.gz", "diskstats", "driver", "fs", "interrupts", "iomem", "ioports", "kallsyms", "kcore",
-		"key-users", "keys", "kmsg", "kpagecgroup", "kpagecount", "kpageflags", "latency_stats", "mdstat", "modules", "mtrr",
-		"partitions", "sched_debug", "scsi", "slabinfo", "softirqs", "swaps", "timer_list", "timer_stats", "vmallocinfo",
-	}
-	readOnlyProc = []string{"irq", "sys", "sysrq-trigger"}
-)
-
-// The kernel decides what /proc has, so it is looked up once. What only root may
-// read needs no mask: the payload is nobody's root.
-var procMasks = sync.OnceValue(func() []proto.Op {
-	p := &plan{}
-	const inside = proto.BindInside | proto.BindExisting | proto.BindOptional | proto.BindReadOnly
-	for _, name := range maskedProc {
-		st, err := os.Stat("/proc/" + name)
-		switch {
-		case err != nil, st.Mode().Perm()&0o077 == 0:
-		case st.IsDir():
-			p.bind("proc/"+name, "run", inside)
-		default:
-			p.bind("proc/"+name, "dev/null", inside|proto.BindDevice)
-		}
-	}
-	for _, name := range readOnlyProc {
-		p.bind("proc/"+name, "proc/"+name, inside)
-	}
-	p.bind("proc/sys/kernel/random/boot_id", "etc/"+bootID, inside)
-	return p.ops
-})
-
-// proc shows what drivers tell only to one who has a device of theirs.
-func (p *plan) proc(drivers bool) {
-	p.ops = append(p.ops, proto.Op{Kind: proto.OpProc, Path: "proc"})
-	for _, mask := range procMasks() {
-		if !drivers || mask.Path != "proc/driver" {
-			p.ops = append(p.ops, mask)
-		}
 	}
 }
 

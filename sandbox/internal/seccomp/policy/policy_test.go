@@ -165,9 +165,10 @@ func TestForeignABIs(t *testing.T) {
 		require.Equal(t, KillProcess, action(t, vm, data(0, 0)))
 	}
 	vm, info := machine(t, Namespaces, "amd64")
-	for _, n := range []uint32{0x40000000, 0x40000000 | 39, 0x40000000 | 512, 0x7fffffff, 0xffffffff, 0x80000000} {
+	for _, n := range []uint32{0x40000000, 0x40000000 | 39, 0x40000000 | 512, 0x7fffffff, 0xfffffffe, 0x80000000} {
 		require.Equal(t, KillProcess, action(t, vm, data(n, uint32(info.ID))), "x32 %#x", n)
 	}
+	require.Equal(t, ENOSYS, action(t, vm, data(noCall, uint32(info.ID))))
 }
 
 // What is refused on every peer's list, by name: so that an edit of the policy

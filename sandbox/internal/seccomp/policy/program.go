@@ -30,6 +30,7 @@ const (
 	offsetArch   = 4
 	offsetArgs   = 16
 	x32Bit       = 0x40000000
+	noCall       = 0xffffffff // -1, which programs use for a call that they were compiled without
 )
 
 // Arch returns the system call table of a GOARCH.
@@ -124,7 +125,8 @@ func (p Profile) Program(goarch string) ([]bpf.RawInstruction, error) {
 
 	start := b.search(ranges)
 	if goarch == "amd64" {
-		start = b.branch(opJGE, x32Bit, b.ret(KillProcess), start)
+		foreign := b.branch(opJEQ, noCall, b.ret(ENOSYS), b.ret(KillProcess))
+		start = b.branch(opJGE, x32Bit, foreign, start)
 	}
 	start = b.load(offsetNumber, start)
 	start = b.branch(opJEQ, uint32(info.ID), start, b.ret(KillProcess))
