@@ -34,6 +34,12 @@ helper-verify: | $(ZIG)
 		echo "helper_$$arch: the same bytes"; \
 	done
 
+# For hosts whose AppArmor policy names the programs that may make user namespaces; as root.
+HELPER_PATH ?= /usr/libexec/lm-sandbox-helper
+.PHONY: install-helper
+install-helper: ## install the sandbox's helper at HELPER_PATH, with an AppArmor profile
+	bin/lm-sandbox doctor --install-helper=$(HELPER_PATH)
+
 # It looks at code as it is compiled: with -fsyntax-only it would see nothing.
 helper-analyze:
 	@for f in $(HELPER_SRC); do \

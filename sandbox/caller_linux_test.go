@@ -62,7 +62,7 @@ func explainRefusal() {
 		return
 	}
 	fmt.Printf("%s; %v\n", refused.Remedy, refused.Err)
-	if report, err := Probe(context.Background()); err == nil || report.Level != 0 || report.Features[0].Remedy == "" {
+	if report, err := Probe(context.Background()); err == nil || report.Level >= LevelNamespaces || report.Features[0].Remedy == "" {
 		fmt.Println("the probe does not say so:", report, err)
 	}
 }
@@ -169,17 +169,51 @@ func TestHelperPath(t *testing.T) {
 	require.NoError(t, os.WriteFile(good, helper.Binary(), 0o755))
 	require.NoError(t, os.WriteFile(bad, []byte("#!/bin/false\n"), 0o755))
 	require.Equal(t, 0, run(t, Config{HelperPath: good}, "true").ExitCode)
-	for _, path := range []string{bad, filepath.Join(dir, "none"), dir} {
+	for _, path := range []string{bad, filepath.Join(dir, "none"), dir, "/bin/cat"} {
 		_, err := Run(t.Context(), Config{HelperPath: path}, "true")
-		var setup *ErrSetup
-		require.ErrorAs(t, err, &setup, path)
+		var config *ErrConfig
+		require.ErrorAs(t, err, &config, path)
+		require.Equal(t, "HelperPath", config.Field)
 	}
+}
+
+func TestInstallHelper(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "helper")
+	for range 2 { // the second replaces the first
+		require.NoError(t, InstallHelper(path))
+		require.Equal(t, 0, run(t, Config{HelperPath: path}, "true").ExitCode)
+	}
+	files, err := os.ReadDir(filepath.Dir(path))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	require.Error(t, InstallHelper(filepath.Join(path, "below")))
+	require.Error(t, InstallHelper("helper"))
+	require.Contains(t, AppArmorProfile("/opt/helper"), "profile lm-sandbox-helper /opt/helper flags=(unconfined) {\n  userns,\n")
+	require.NotContains(t, AppArmorProfile("/opt/helper"), DefaultHelperPath)
+
+	// On a host with AppArmor's restriction the usual place is used by itself.
+	policy := filepath.Join(t.TempDir(), "policy")
+	require.NoError(t, os.WriteFile(policy, []byte("1\n"), 0o644))
+	require.Equal(t, path, installedHelper(policy, path))
+	require.Empty(t, installedHelper(policy, "/bin/cat"))
+	require.NoError(t, os.WriteFile(policy, []byte("0\n"), 0o644))
+	require.Empty(t, installedHelper(policy, path))
+	require.Empty(t, installedHelper(policy+".none", path))
 }
 
 func TestProbe(t *testing.T) {
 	r, err := Probe(t.Context())
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, r.Level, LevelNamespaces)
+	require.Len(t, r.Levels, 3)
+	for i, want := range []Level{LevelCgroup, LevelNamespaces, LevelLandlock} {
+		l := r.Levels[i]
+		require.Equal(t, want, l.Level)
+		require.NotEmpty(t, l.Detail)
+		require.Equal(t, l.OK, l.Remedy == "", l.Detail)
+		require.Equal(t, want == LevelCgroup, len(l.Lacks) == 0)
+	}
+	require.True(t, r.Levels[1].OK && r.Levels[2].OK)
 	for _, f := range r.Features {
 		require.NotEmpty(t, f.Detail, f.Name)
 		if f.Name != "landlock" && f.Name != "cgroup" {

@@ -77,7 +77,9 @@ type Config struct {
 	Audit slog.Handler
 	// HelperPath is the sandbox helper installed at a path of its own, for hosts
 	// whose AppArmor policy names the programs that may make user namespaces;
-	// "" runs the embedded one from memory. It must be of this release.
+	// "" is DefaultHelperPath on such a host, if it is there, and else runs the
+	// embedded one from memory. It must be of this release, byte for byte:
+	// InstallHelper.
 	HelperPath string
 }
 

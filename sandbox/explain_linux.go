@@ -115,8 +115,8 @@ func namespaceRemedy(s proto.Stage, errno syscall.Errno) (why, remedy string) {
 	case sysctl("kernel/unprivileged_userns_clone") == "0":
 		return "the kernel reserves them to root", "set sysctl kernel.unprivileged_userns_clone=1"
 	case sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
-		return "AppArmor restricts them to named programs", "install the helper at a fixed path with an AppArmor profile " +
-			"that has 'userns,' and set Config.HelperPath, or set sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+		return "AppArmor restricts them to named programs", "as root run 'lm-sandbox doctor --install-helper', which " +
+			"installs the helper and an AppArmor profile for it, or set sysctl kernel.apparmor_restrict_unprivileged_userns=0"
 	case filtered():
 		return "a system call filter of this process or its container refuses", "run the container with a profile that allows " +
 			"clone, unshare and mount in user namespaces (docker: --security-opt seccomp=unconfined --security-opt apparmor=unconfined)"

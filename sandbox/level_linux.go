@@ -24,6 +24,10 @@ var lacks = []struct {
 	{proto.LackTime, "time namespace: the host's uptime can be seen"},
 }
 
+// groupLack is what LevelNamespaces has less than LevelCgroup.
+const groupLack = "control group: memory, processor time and processes are bounded by rlimits of each process and by samples that pid 1 takes; " +
+	"rates of processor time and I/O are not"
+
 // bareLacks is what LevelLandlock has less than LevelNamespaces.
 var bareLacks = []string{
 	"mount namespace: paths are the host's, the workspace's too; of what may not be read the name, size, owner and times can be asked for",

@@ -10,12 +10,23 @@ type Feature struct {
 	Remedy string `json:"remedy,omitempty"` // what to do where OK is false
 }
 
-// Report is what a host allows.
-type Report struct {
-	Level    Level     `json:"level"` // 0: no sandbox
-	Features []Feature `json:"features"`
+// LevelReport is whether a host allows a level, as a command has shown that was run there.
+type LevelReport struct {
+	Level  Level    `json:"level"`
+	OK     bool     `json:"ok"`
+	Detail string   `json:"detail"`
+	Remedy string   `json:"remedy,omitempty"` // what to do where OK is false
+	Lacks  []string `json:"lacks,omitempty"`  // as Result.Lacks
 }
 
-// Probe tries what this host allows, by running a command in a sandbox. Its
-// error is that of the run, or nil; the report is complete either way.
+// Report is what a host allows.
+type Report struct {
+	Level    Level         `json:"level"`  // the highest; 0: no sandbox
+	Levels   []LevelReport `json:"levels"` // from the highest to the lowest
+	Features []Feature     `json:"features"`
+}
+
+// Probe tries what this host allows, by running a command in a sandbox of each
+// level. Its error is that of the run with a zero [Config], which needs
+// LevelNamespaces, or nil; the report is complete either way.
 func Probe(ctx context.Context) (Report, error) { return probe(ctx) }

@@ -194,6 +194,9 @@ func (p *process) launch(c *Config, request func() ([]byte, error), outputs, inp
 	}
 	path, extra := c.HelperPath, []*os.File(nil)
 	if path == "" {
+		path = namedHelper()
+	}
+	if path == "" {
 		file, err := helper.File()
 		if err != nil {
 			remedy := "memory of the caller"

@@ -74,6 +74,8 @@ func (*pool) execute(context.Context, Config, string, []string, bool) (*process,
 func (*pool) stats() PoolStats { return PoolStats{} }
 func (*pool) close() error     { return nil }
 
+func installHelper(string) error { return fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS) }
+
 func probe(context.Context) (Report, error) {
 	return Report{}, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
 }

@@ -109,8 +109,13 @@ func (c *Config) checkBinds() error {
 
 // checkFeatures checks fields that are about nothing else.
 func (c *Config) checkFeatures() error {
-	if c.HelperPath != "" && !path.IsAbs(c.HelperPath) {
-		return &ErrConfig{"HelperPath", fmt.Sprintf("%.64q is not absolute", c.HelperPath)}
+	if c.HelperPath != "" {
+		if !path.IsAbs(c.HelperPath) {
+			return &ErrConfig{"HelperPath", fmt.Sprintf("%.64q is not absolute", c.HelperPath)}
+		}
+		if err := checkHelper(c.HelperPath); err != nil {
+			return err
+		}
 	}
 	if c.MinLevel < 0 || c.MinLevel > LevelCgroup {
 		return &ErrConfig{"MinLevel", "no such level"}

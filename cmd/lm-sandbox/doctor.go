@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/lm-sandbox/lm-sandbox/sandbox"
 	"github.com/spf13/cobra"
 )
 
@@ -23,6 +24,8 @@ type check struct {
 	Status string `json:"status"`
 	Detail string `json:"detail"`
 	Remedy string `json:"remedy,omitempty"` // what to do where Status is not ok
+	// Lacks is what a level of the sandbox has less than the one above.
+	Lacks []string `json:"lacks,omitempty"`
 
 	code int // exit code where Status is fail
 }
@@ -35,17 +38,28 @@ type diagnosis struct {
 
 func newDoctor(std stdio) *cobra.Command {
 	var asJSON bool
+	var install string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "tell what this machine allows, and what to do about the rest",
 		Long: `Tell what this machine allows: the processor, the llama.cpp library, the GPU or
 why there is none, the model, and what the sandbox is built on; a command is run in
-one. A warning is something that can be done without. The exit code is 0 unless a
-check fails: then it is 3 (processor, llama.cpp) or 125 (sandbox).`,
+one of each level. A warning is something that can be done without. The exit code is
+0 unless a check fails: then it is 3 (processor, llama.cpp) or 125 (sandbox).
+
+--install-helper installs the sandbox's helper, and where the host has AppArmor a
+profile that lets it make user namespaces, and does nothing else.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return doctor(cmd.Context(), std, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if install != "" {
+				return installHelper(std.out, install, "/etc/apparmor.d")
+			}
+			return doctor(cmd.Context(), std, asJSON)
+		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().StringVar(&install, "install-helper", "", "install the sandbox's helper at this `path`")
+	cmd.Flags().Lookup("install-helper").NoOptDefVal = sandbox.DefaultHelperPath
 	return cmd
 }
 
@@ -90,6 +104,9 @@ func writeChecks(w io.Writer, checks []check) error {
 	}
 	for _, c := range checks {
 		fmt.Fprintf(&b, "%-4s  %-*s  %s\n", c.Status, width, c.Name, c.Detail)
+		for _, l := range c.Lacks {
+			fmt.Fprintf(&b, "      %-*s  %s\n", width, "", "lacks "+l)
+		}
 		if c.Remedy != "" {
 			fmt.Fprintf(&b, "      %-*s  %s\n", width, "", "remedy: "+c.Remedy)
 		}

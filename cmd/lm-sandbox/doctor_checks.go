@@ -84,12 +84,19 @@ func checkModel() check {
 // checkSandbox runs a command and reports what the sandbox is built on.
 func checkSandbox(ctx context.Context) []check {
 	report, err := sandbox.Probe(ctx)
-	checks := make([]check, len(report.Features))
-	for i, f := range report.Features {
-		checks[i] = check{Name: f.Name, Status: checkOK, Detail: f.Detail, Remedy: f.Remedy}
-		if !f.OK {
-			checks[i].Status = checkWarn
+	var checks []check
+	add := func(c check, ok bool) {
+		c.Status = checkOK
+		if !ok {
+			c.Status = checkWarn
 		}
+		checks = append(checks, c)
+	}
+	for _, f := range report.Features {
+		add(check{Name: f.Name, Detail: f.Detail, Remedy: f.Remedy}, f.OK)
+	}
+	for _, l := range report.Levels {
+		add(check{Name: "level " + l.Level.String(), Detail: l.Detail, Remedy: l.Remedy, Lacks: l.Lacks}, l.OK)
 	}
 	if err != nil && len(checks) > 0 {
 		checks[0].Status, checks[0].code = checkFail, exitSandbox

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -49,5 +51,34 @@ func TestWriteChecks(t *testing.T) {
 	}
 	if want := "ok    a     fine\nwarn  long  bad\n            remedy: do this\n"; b.String() != want {
 		t.Errorf("got %q, want %q", &b, want)
+	}
+}
+
+func TestInstallHelper(t *testing.T) {
+	dir := t.TempDir()
+	path, profiles := filepath.Join(dir, "helper"), filepath.Join(dir, "apparmor.d")
+	install := func() string {
+		t.Helper()
+		var out strings.Builder
+		if err := installHelper(&out, path, profiles); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	if out := install(); !strings.Contains(out, "no AppArmor") {
+		t.Error(out)
+	}
+	if err := os.Mkdir(profiles, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out := install(); !strings.Contains(out, "apparmor_parser -r "+profiles) {
+		t.Error(out)
+	}
+	b, err := os.ReadFile(filepath.Join(profiles, "lm-sandbox-helper"))
+	if err != nil || !strings.Contains(string(b), path) {
+		t.Error(err, string(b))
+	}
+	if st, err := os.Stat(path); err != nil || st.Mode() != 0o755 {
+		t.Error(st, err)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -328,7 +329,7 @@ func TestCheckGPU(t *testing.T) {
 		{"other", gpuState{err: &gpuProblem{"p", "r"}}, check{Name: "gpu", Status: checkWarn, Detail: "p", Remedy: "r"}},
 	}
 	for _, tt := range tests {
-		if got := checkGPU(tt.s); got != tt.want {
+		if got := checkGPU(tt.s); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: %+v, want %+v", tt.name, got, tt.want)
 		}
 	}
