@@ -44,9 +44,16 @@ type Limits struct {
 	// Disk is bytes written to all places that die with the sandbox together
 	// (/tmp, /home/user, /dev/shm, and /workspace without Config.Workspace: one
 	// tmpfs, so it is memory of the host), and the size of any one file
-	// (RLIMIT_FSIZE), also in Config.Workspace, which has no other bound.
+	// (RLIMIT_FSIZE), also in Config.Workspace; see Workspace.
 	// Default 512 MiB.
 	Disk int64
+	// Workspace and WorkspaceFiles are the bytes on disk and the files and
+	// directories by which Config.Workspace may grow while the command runs; more
+	// ends it as LimitDisk. It is measured before the start, which takes about a
+	// second for 200,000 files, and then sampled: what is written between two
+	// samples is there before the end. Files that are open but deleted are not
+	// seen. 0 is no bound.
+	Workspace, WorkspaceFiles int64
 	// Files is the number of open files of each process (RLIMIT_NOFILE). Default 1024.
 	Files int
 	// Output is the number of bytes of stdout, and of stderr, that Result keeps.

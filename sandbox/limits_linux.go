@@ -16,6 +16,7 @@ func (l Limits) withDefaults() (Limits, error) {
 	}{
 		{"Wall", l.Wall < 0}, {"CPU", l.CPU < 0}, {"Memory", l.Memory < 0}, {"Pids", l.Pids < 0},
 		{"Disk", l.Disk < 0}, {"Files", l.Files < 0}, {"Output", l.Output < 0},
+		{"Workspace", l.Workspace < 0}, {"WorkspaceFiles", l.WorkspaceFiles < 0},
 		{"CPUs", l.CPUs < 0 || math.IsNaN(l.CPUs) || math.IsInf(l.CPUs, 0)}, {"ReadRate", l.ReadRate < 0}, {"WriteRate", l.WriteRate < 0},
 	} {
 		if f.bad {

@@ -212,8 +212,12 @@ func (l *pool) lease(ctx context.Context, j *job, path string, argv []string) (*
 	if err != nil {
 		return nil, err
 	}
+	if j.growth, err = newGrowth(j.config.Workspace, j.limits); err != nil {
+		return nil, err
+	}
 	s := l.take()
 	if s == nil {
+		j.growth.close()
 		return nil, errCold
 	}
 	s.process.guard = guard

@@ -40,6 +40,7 @@ const (
 	causeTimeout
 	causeOutput
 	causeKill
+	causeGrowth
 )
 
 // process is a running helper and what is connected to it.
@@ -59,6 +60,7 @@ type process struct {
 	private string        // directory on the host that ends with the sandbox, or ""
 	group   *cgroup.Group // or nil
 	proxy   *proxy.Server // or nil
+	growth  *growth       // of the workspace, or nil
 	stdin   *os.File      // write end, or nil
 	outputs [2]*os.File
 	streams [2]*capture
@@ -76,6 +78,7 @@ type process struct {
 	result          Result // valid once finish is done
 	err             error
 	killedForMemory bool
+	grown           bool // the workspace, too much
 }
 
 func newProcess() *process {
@@ -105,13 +108,19 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
+	growth, err := newGrowth(c.Workspace, limits)
+	if err != nil {
+		return nil, err
+	}
 	p := newProcess()
 	p.level = level
 	if p.guard, err = c.guard(); err != nil {
+		growth.close()
 		return nil, err
 	}
 	if level == LevelLandlock {
 		if p.private, err = c.bare(request, session); err != nil {
+			growth.close()
 			p.guard.end()
 			return nil, err
 		}
@@ -122,6 +131,7 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 		return request.Encode(), err
 	}, !session, c.Stdin != nil)
 	if err != nil {
+		growth.close()
 		p.guard.end()
 		p.removePrivate()
 		if p.group != nil {
@@ -129,7 +139,7 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 		}
 		return nil, err
 	}
-	return p.start(ctx, &job{c, request, policy, limits, session, begin}, func() (any, error) { return p.ask(rest) })
+	return p.start(ctx, &job{c, request, policy, limits, session, begin, growth}, func() (any, error) { return p.ask(rest) })
 }
 
 // forSession: no sum of processor time for a shell that may live for days.
@@ -146,12 +156,16 @@ type job struct {
 	limits  Limits
 	session bool
 	begin   time.Time
+	growth  *growth // of the workspace, from before the command, or nil
 }
 
 // start returns once the command is executing; ask gives it to the helper.
 func (p *process) start(ctx context.Context, j *job, ask func() (any, error)) (*process, error) {
 	p.ctx, p.begin, p.limits, p.policy, p.session = ctx, j.begin, j.limits, j.policy, j.session
 	p.copy(&j.config)
+	if p.growth = j.growth; p.growth != nil {
+		go p.growth.watch(func() { p.stop(causeGrowth) })
+	}
 	stopContext := context.AfterFunc(ctx, func() { p.stop(causeContext) })
 	p.release = func() { stopContext() }
 	if !p.session {
@@ -404,6 +418,7 @@ func (p *process) end() {
 		c.await(p.stopping)
 	}
 	p.release()
+	p.grown = p.growth.stop()
 	p.removePrivate()
 	p.mu.Lock()
 	p.ended = true

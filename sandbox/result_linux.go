@@ -33,6 +33,9 @@ func (p *process) conclude(frame any, waitErr error) {
 		if p.stopped == causeOutput {
 			r.Limit = LimitOutput
 		}
+		if p.grown {
+			r.Limit = LimitDisk
+		}
 		return
 	}
 	r.killed()
@@ -41,6 +44,8 @@ func (p *process) conclude(frame any, waitErr error) {
 		r.Limit = LimitTimeout
 	case causeOutput:
 		r.Limit = LimitOutput
+	case causeGrowth:
+		r.Limit = LimitDisk
 	case causeKill:
 	case causeContext:
 		p.err = errors.Join(fmt.Errorf("sandbox: %w", p.ctx.Err()), p.err)
