@@ -1,6 +1,11 @@
 package sandbox
 
 import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -23,7 +28,7 @@ func withoutGroups(t *testing.T) {
 	t.Cleanup(func() { newGroup = cgroup.New })
 }
 
-func TestLevelCgroup(t *testing.T) {
+func TestGroupLevel(t *testing.T) {
 	needGroup(t)
 	r := run(t, Config{MinLevel: LevelCgroup, Limits: Limits{Memory: 64 << 20}}, "cat /proc/self/cgroup; ls /sys; head -c 20M /dev/zero > /tmp/x; for i in 1 2 3; do sleep 0.1 & done; wait")
 	t.Logf("%+v %s", r.Usage, r.Stdout)
@@ -40,4 +45,114 @@ func TestLevelCgroup(t *testing.T) {
 	require.Equal(t, LevelNamespaces, level.Have)
 	require.NotEmpty(t, level.Remedy)
 	require.Equal(t, LevelNamespaces, run(t, Config{}, "true").Level)
+}
+
+// 51, 52, 62: what pid 1 could not see, or only late, counts in a group.
+func TestGroupMemory(t *testing.T) {
+	needGroup(t)
+	const little, more = 24 << 20, 48 << 20
+	tests := map[string]struct {
+		memory  int64
+		command string
+	}{
+		"tmpfs":         {little, "head -c 100M /dev/zero > /tmp/f"},
+		"shared memory": {little, "head -c 100M /dev/zero > /dev/shm/f"},
+		"pipes":         {little, until(fillPipe, "fill()") + " & " + until(fillPipe, "fill()")},
+		"sockets":       {little, until(fillSocket, "fill()")},
+		"many small":    {little, "for i in {1..60}; do (x=$(head -c 2M /dev/zero | tr '\\0' x); sleep 1000) & done; wait"},
+		"one":           {more, "python3 -c 'b\"x\" * (72 << 20)'"},
+		"of a child":    {more, "python3 -c 'b\"x\" * (72 << 20)'; echo survived"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := Config{Limits: Limits{Memory: tc.memory, Wall: 20 * time.Second}}
+			r := run(t, c, tc.command)
+			require.Equal(t, LimitMemory, r.Limit, "%s%s", r.Stdout, r.Stderr)
+			require.Equal(t, "SIGKILL", r.Signal)
+			const batch = 1 << 20 // the kernel charges ahead
+			require.LessOrEqual(t, r.Usage.MemoryPeak, tc.memory+overhead+batch)
+			c.Limits.Memory, c.Limits.Wall = DefaultMemory, time.Second
+			require.NotEqual(t, LimitMemory, run(t, c, tc.command).Limit, "the control")
+		})
+	}
+}
+
+func TestGroupCPUs(t *testing.T) {
+	needGroup(t)
+	const spin = "for i in 1 2 3 4; do (while :; do :; done) & done; sleep 1; exit 0"
+	slow := run(t, Config{Limits: Limits{CPUs: 0.1}}, spin)
+	require.Equal(t, LimitNone, slow.Limit)
+	require.Less(t, slow.Usage.CPU, 500*time.Millisecond)
+	require.Greater(t, run(t, Config{}, spin).Usage.CPU, slow.Usage.CPU, "the control")
+}
+
+// 68
+func TestGroupRates(t *testing.T) {
+	needGroup(t)
+	ws := t.TempDir()
+	for flag, l := range map[string]Limits{
+		"if=/dev/zero of=f oflag=direct": {WriteRate: 1 << 20}, "if=f of=/dev/null iflag=direct": {ReadRate: 1 << 20},
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(ws, "f"), make([]byte, 3<<20), 0o666))
+		require.NoError(t, os.Chmod(filepath.Join(ws, "f"), 0o666))
+		command := "dd bs=256k count=12 " + flag
+		free := run(t, Config{Workspace: ws}, command)
+		require.Equal(t, 0, free.ExitCode, "%s", free.Stderr)
+		bound := run(t, Config{Workspace: ws, Limits: l}, command)
+		require.Equal(t, 0, bound.ExitCode, "%s", bound.Stderr)
+		require.Greater(t, bound.Duration, 1500*time.Millisecond, flag)
+		require.Less(t, free.Duration, bound.Duration, "the control")
+		require.GreaterOrEqual(t, bound.Usage.ReadBytes+bound.Usage.WriteBytes, int64(3<<20))
+	}
+}
+
+func TestGroupNeeded(t *testing.T) {
+	withoutGroups(t)
+	for _, l := range []Limits{{CPUs: 1}, {ReadRate: 1}, {WriteRate: 1}} {
+		_, err := Run(t.Context(), Config{Limits: l}, "true")
+		var level *ErrLevel
+		require.ErrorAs(t, err, &level)
+		require.Equal(t, LevelCgroup, level.Want)
+	}
+}
+
+func init() {
+	roles["orphan"] = func() {
+		_, err := Start(context.Background(), Config{MinLevel: LevelCgroup}, "sleep", "1000")
+		fmt.Println("started", err)
+		select {}
+	}
+	roles["sweeper"] = func() {
+		_, err := Run(context.Background(), Config{MinLevel: LevelCgroup}, "sleep 0.2")
+		fmt.Println("ended", err)
+	}
+}
+
+// 78: the groups of a killed caller are removed by a later one, those of others are not.
+func TestGroupSwept(t *testing.T) {
+	needGroup(t)
+	alive, err := Start(background(t), Config{}, "sleep", "1000")
+	require.NoError(t, err)
+	c := again("orphan")
+	out, err := c.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "started <nil>\n", line)
+	require.NotEmpty(t, ownGroups(t, c.Process.Pid))
+	require.NoError(t, c.Process.Kill())
+	_ = c.Wait()
+	require.NotEmpty(t, ownGroups(t, c.Process.Pid), "the control")
+	require.Eventually(t, func() bool {
+		out, err := again("sweeper").CombinedOutput()
+		require.NoError(t, err)
+		require.Equal(t, "ended <nil>\n", string(out))
+		return len(ownGroups(t, c.Process.Pid)) == 0
+	}, deadline, time.Millisecond)
+	require.NotEmpty(t, ownGroups(t, os.Getpid()), "of a living process")
+	alive.Kill()
+	_, err = alive.Wait()
+	require.NoError(t, err)
+	require.Empty(t, ownGroups(t, os.Getpid()))
 }
