@@ -72,7 +72,6 @@ func (p *process) account(e proto.Exit) Usage {
 	}
 	p.killedForMemory = p.group.Kills.Read() > 0
 	g := p.group.Usage()
-	p.group.Remove()
 	u.CPU, u.MemoryPeak, u.PidsPeak = g.CPU, g.Memory, max(g.Pids-helperTasks+initTasks, 0)
 	return u
 }

@@ -106,7 +106,7 @@ func TestHelperRefusesGarbage(t *testing.T) {
 		check("cut", resize(bytes.Clone(good[:n])))
 	}
 	check("too long", resize(append(bytes.Clone(good), 0)))
-	const version, hostnameLength, hostname = 8, 32, 36
+	const version, hostnameLength, hostname = 8, 36, 40
 	for offset, values := range map[int][]uint32{
 		version: {0, proto.Version - 1, proto.Version + 1, 0xffffffff}, hostnameLength: {0, 6, 8, 0x7fffffff, 0xfffffff0, 0xffffffff}, hostname: {0},
 	} {

@@ -35,7 +35,7 @@ func (p *process) listen() {
 
 func (o *orders) read(from *receiver) {
 	defer close(o.done)
-	for {
+	for o.exit == nil {
 		frame, err := proto.Read(from)
 		if err != nil {
 			break

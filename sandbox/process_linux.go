@@ -50,6 +50,7 @@ type process struct {
 	limits  Limits
 	policy  string // its hash, where there is an audit
 	session bool   // its streams are a terminal, and Wall is not its own
+	whole   bool   // the end of the command is not enough: the helper must be gone
 	cmd     *exec.Cmd
 	control *os.File
 	files   receiver // reads control
@@ -162,6 +163,8 @@ type job struct {
 // start returns once the command is executing; ask gives it to the helper.
 func (p *process) start(ctx context.Context, j *job, ask func() (any, error)) (*process, error) {
 	p.ctx, p.begin, p.limits, p.policy, p.session = ctx, j.begin, j.limits, j.policy, j.session
+	// Without a pid namespace pid 1 cannot end the tree; an overlay must be free for the next.
+	p.whole = p.level < LevelNamespaces || j.config.Overlay != nil
 	p.copy(&j.config)
 	if p.growth = j.growth; p.growth != nil {
 		go p.growth.watch(func() { p.stop(causeGrowth) })
@@ -403,17 +406,15 @@ func (p *process) shutdown() {
 
 // end waits for the end of the tree, frees everything and sets the result.
 func (p *process) end() {
-	waitErr := p.cmd.Wait()
+	p.listen()
+	helper := p.reap()
+	<-p.orders.done
+	if p.orders.exit == nil || p.whole {
+		<-helper.gone
+	}
 	p.result.ProtectViolations = p.guard.violations()
 	p.guard.end()
-	if waitErr != nil {
-		p.shutdown() // a launcher that was killed may have left its pid 1, which ends by this
-	}
 	p.closeProxy()
-	// What they have sent is still in the socket.
-	_ = p.control.SetReadDeadline(time.Now().Add(killPatience))
-	p.listen()
-	<-p.orders.done
 	for _, c := range p.streams {
 		c.await(p.stopping)
 	}
@@ -430,7 +431,8 @@ func (p *process) end() {
 	if p.stdin != nil {
 		p.stdin.Close()
 	}
-	p.conclude(p.orders.exit, waitErr)
+	p.conclude(p.orders.exit, helper)
+	helper.leave(p.orders.exit == nil || p.whole)
 }
 
 func (p *process) wait() (Result, error) {

@@ -12,7 +12,7 @@ import (
 
 // conclude makes the result from the EXIT frame, or from the cause for which
 // there is none.
-func (p *process) conclude(frame any, waitErr error) {
+func (p *process) conclude(frame any, helper *remains) {
 	r := &p.result
 	r.Level, r.Lacks = p.level, p.lacks
 	r.Duration = time.Since(p.begin)
@@ -54,10 +54,11 @@ func (p *process) conclude(frame any, waitErr error) {
 			r.Limit = LimitMemory
 			return
 		}
-		if waitErr == nil {
-			waitErr = errors.New("it ended without a result")
+		err := helper.err
+		if err == nil {
+			err = errors.New("it ended without a result")
 		}
-		p.err = &ErrSetup{"talk to the helper", "it was killed, or is of another release", waitErr}
+		p.err = &ErrSetup{"talk to the helper", "it was killed, or is of another release", err}
 	}
 }
 

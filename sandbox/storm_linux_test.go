@@ -67,6 +67,9 @@ func init() {
 				stormFailed(err)
 			}
 		}
+		for len(remaining) > 0 { // of earlier runs
+			time.Sleep(time.Millisecond)
+		}
 		before := s.look()
 		for n := 0; n < runs; n += stormBatch {
 			s.batch(min(stormBatch, runs-n), rand.New(rand.NewPCG(seed, uint64(n))))

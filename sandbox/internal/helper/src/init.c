@@ -78,6 +78,17 @@ static bool reap(pid_t payload, int *status)
 	return false;
 }
 
+// After EXIT the Go process does not wait: no process of the payload may be left. A
+// signal to all of the namespace reaches every one, and lets no fork through.
+static void end_tree(void)
+{
+	if (getpid() != 1)
+		return; // the launcher does it
+	kill(-1, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+		;
+}
+
 // Returning from here ends pid 1 and with it every process of the sandbox. The
 // payload can signal pid 1 as often as it likes: samples are due by the clock.
 static void supervise(const struct request *r, pid_t payload, int children)
@@ -96,6 +107,7 @@ static void supervise(const struct request *r, pid_t payload, int children)
 			(void)!read(children, &info, sizeof info); // at most one is pending
 		if (reap(payload, &status)) {
 			hit |= disk_full(r) | cgroup_sample(r);
+			end_tree();
 			control_exit(hit & HIT_MEMORY ? SIGKILL : status, hit);
 			return;
 		}
@@ -107,6 +119,7 @@ static void supervise(const struct request *r, pid_t payload, int children)
 		if (now_ms() >= due)
 			hit |= watch_sample(r, &due);
 		if (hit & (HIT_MEMORY | HIT_CPU)) {
+			end_tree();
 			control_exit(SIGKILL, hit);
 			return;
 		}
