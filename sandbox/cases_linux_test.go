@@ -33,7 +33,7 @@ func class(number int) string {
 	return ""
 }
 
-// attackCases are those of the classes A and B, and of E what the filter refuses.
+// attackCases are those of the classes A, B and F, and of E what the filter refuses.
 var attackCases = []attackCase{
 	{1, "a namespace of its own, by unshare, clone, setns", "EPERM", TestNamespacesAndMounts},
 	{2, "clone3, whose flags a filter cannot see", "ENOSYS, and threads work", TestThreadsFallBackFromClone3},
@@ -77,12 +77,22 @@ var attackCases = []attackCase{
 	{49, "paths of the host in errors", "none", TestErrorsNameNoHostPath},
 	{79, "type into the terminal", "EPERM", TestTerminalRequests},
 	{80, "change a console, a keyboard, a line discipline", "EPERM", TestTerminalRequests},
+	{90, "tools of the network, without one", "they fail at once", TestNoNetworkForTools},
+	{91, "cloud metadata, the host's loopback", "unreachable", TestNoNetwork},
+	{92, "rare families of sockets, raw ones, on the host's network too", "EAFNOSUPPORT, EPROTONOSUPPORT, EPERM", TestHostNetworkGivesNoMore},
+	{93, "past the proxy: addresses, DNS, UDP, no variables", "unreachable", TestNoWayAround},
+	{94, "other spellings of hosts and addresses", "refused, or what it is", TestAttacksOnTheProxy},
+	{95, "an allowed name at a private address, at times", "refused, the address checked is dialled", TestAttacksOnTheProxy},
+	{96, "another host in the request, in TLS", "refused, TLS by VerifySNI", TestAttacksOnTheProxy},
+	{97, "redirects, smuggled requests, a switch of protocols", "each decided for itself, refused, not passed on", TestAttacksOnTheProxy},
+	{98, "take the proxy's ports, its process, another sandbox's", "EADDRINUSE, nobody has them", TestProxyPorts},
+	{99, "thousands of connections, slow and endless ones", "they wait, they end; the host has few", TestManyConnections},
 }
 
-// Every case of the classes A and B has its row, once.
+// Every case of these classes has its row, once.
 func TestCases(t *testing.T) {
 	want := []int{1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21, 23, 24, 25, 27, 28, 29, 31, 32, 33,
-		34, 35, 36, 37, 39, 40, 41, 42, 45, 46, 47, 48, 49, 79, 80}
+		34, 35, 36, 37, 39, 40, 41, 42, 45, 46, 47, 48, 49, 79, 80, 90, 91, 92, 93, 94, 95, 96, 97, 98, 99}
 	var have []int
 	for _, c := range attackCases {
 		require.NotEmpty(t, class(c.number), c.number)

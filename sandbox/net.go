@@ -68,7 +68,7 @@ type AllowList struct {
 	// fronting) as far as that can be seen from outside of TLS.
 	VerifySNI bool
 	// Resolve finds the addresses of a name that a rule allows, once for each
-	// connection; nil is the host's resolver, without its search domains. Their
+	// connection; nil is the host's resolver, without its search domains for names with a dot. Their
 	// ranges are checked whatever it says. It must return when ctx ends.
 	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
 	// Dial connects to an address that was allowed; nil is by TCP from the host.
@@ -88,7 +88,7 @@ type NetRecord struct {
 	Via      string        // "http", "connect" or "socks5"
 	Host     string        // the name or address that was asked for; "" if that could not be read
 	Port     uint16
-	Addr     netip.Addr // that it was connected to
+	Addr     netip.Addr // that it was connected to, or that was refused
 	Allowed  bool       // and connected
 	Rule     string     // of AllowList.Rules, that allowed it
 	Reason   string     // why it was refused, could not be connected, or was ended here

@@ -3,9 +3,9 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -20,6 +20,23 @@ const (
 type denied string
 
 func (d denied) Error() string { return string(d) }
+
+// public is what the client may know of an error: it would tell of the host's own
+// addresses and of its network.
+func public(err error) string {
+	var no denied
+	var errno syscall.Errno
+	var timeout net.Error
+	switch {
+	case errors.As(err, &no):
+		return string(no)
+	case errors.As(err, &errno):
+		return errno.Error()
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "timeout"
+	}
+	return "no connection; the record of the caller says why"
+}
 
 // ReasonRule is the commonest reason.
 const ReasonRule = "no rule allows it"
@@ -45,7 +62,7 @@ func (s *Server) dial(f *flow, d Dest) (net.Conn, netip.Addr, string, error) {
 	if s.bytes.Load() >= s.MaxBytes {
 		return nil, none, "", denied(reasonBytes)
 	}
-	addresses, err := s.addresses(d)
+	addresses, err := s.addresses(f, d)
 	if err != nil {
 		return nil, none, "", err
 	}
@@ -61,7 +78,7 @@ func (s *Server) dial(f *flow, d Dest) (net.Conn, netip.Addr, string, error) {
 	f.mu.Lock()
 	f.record.Rule = rule
 	f.mu.Unlock()
-	return nil, none, "", fmt.Errorf("connect: %w", plain(err))
+	return nil, none, "", err
 }
 
 func (s *Server) dialOne(to netip.AddrPort) (net.Conn, error) {
@@ -70,22 +87,9 @@ func (s *Server) dialOne(to netip.AddrPort) (net.Conn, error) {
 	return s.Dial(ctx, to)
 }
 
-// plain is an error without the addresses that net puts into it.
-func plain(err error) error {
-	var errno syscall.Errno
-	var timeout net.Error
-	switch {
-	case errors.As(err, &errno):
-		return errno
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return errors.New("timeout")
-	}
-	return err
-}
-
 // addresses are those of d that may be dialled. A name is resolved here, once,
 // and only if a rule allows it.
-func (s *Server) addresses(d Dest) ([]netip.Addr, error) {
+func (s *Server) addresses(f *flow, d Dest) ([]netip.Addr, error) {
 	if d.Name == "" {
 		return []netip.Addr{d.Addr}, nil // its rule names it
 	}
@@ -93,10 +97,10 @@ func (s *Server) addresses(d Dest) ([]netip.Addr, error) {
 	defer cancel()
 	found, err := s.Resolve(ctx, d.Name)
 	if err != nil {
-		return nil, fmt.Errorf("resolve: %w", plainDNS(err))
+		return nil, err
 	}
 	var good []netip.Addr
-	reason := "resolve: no address"
+	reason := "the name has no address"
 	for _, a := range found {
 		a = a.Unmap()
 		if !a.IsValid() || a.Zone() != "" {
@@ -104,6 +108,7 @@ func (s *Server) addresses(d Dest) ([]netip.Addr, error) {
 		}
 		if why := s.Rules.refuses(a, d.Port); why != "" {
 			reason = why
+			f.at(a)
 			continue
 		}
 		good = append(good, a)
@@ -114,17 +119,13 @@ func (s *Server) addresses(d Dest) ([]netip.Addr, error) {
 	return good[:min(len(good), maxAddresses)], nil
 }
 
-func plainDNS(err error) error {
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
-		return errors.New(dns.Err)
-	}
-	return plain(err)
-}
-
-// Resolve asks the host's resolver, for the name as it is: no search domains.
+// Resolve asks the host's resolver. A name with a dot is looked up as it is, without
+// the host's search domains; one without is the host's own affair, as localhost is.
 func Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
-	return net.DefaultResolver.LookupNetIP(ctx, "ip", name+".")
+	if strings.Contains(name, ".") {
+		name += "."
+	}
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 }
 
 // Dial connects from the host.

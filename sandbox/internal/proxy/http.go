@@ -133,7 +133,7 @@ func refusal(c net.Conn, d Dest, err error) {
 	if errors.As(err, &no) {
 		code = http.StatusForbidden
 	}
-	respond(c, code, d.authority()+": "+err.Error())
+	respond(c, code, d.authority()+": "+public(err))
 }
 
 func (s *Server) serveConnect(c net.Conn, in *bufio.Reader, d Dest) {
@@ -172,8 +172,8 @@ func (s *Server) forward(c net.Conn, req *http.Request, d Dest) (keep bool) {
 	body := &body{ReadCloser: req.Body}
 	resp, err := roundTrip(s.ctx, up, outgoing(req, d, body))
 	if err != nil {
-		f.because("request: " + plain(err).Error())
-		respond(c, http.StatusBadGateway, d.authority()+": "+plain(err).Error())
+		f.because("request: " + err.Error())
+		respond(c, http.StatusBadGateway, d.authority()+": "+public(err))
 		return false
 	}
 	defer resp.Body.Close()

@@ -72,6 +72,13 @@ func (f *flow) allowed(rule string, a netip.Addr) {
 	f.tell()
 }
 
+// at notes an address of the name that is refused.
+func (f *flow) at(a netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.record.Addr = a
+}
+
 // because sets why it was refused or ended; the first reason counts.
 func (f *flow) because(reason string) {
 	f.mu.Lock()

@@ -161,5 +161,5 @@ func (r *Rules) refuses(a netip.Addr, port uint16) string {
 	if _, named := r.match(Dest{Addr: a, Port: port}); named {
 		return ""
 	}
-	return fmt.Sprintf("the name is at %s, which is %s", a, s.what)
+	return "its address is " + s.what
 }

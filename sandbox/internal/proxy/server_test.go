@@ -223,12 +223,20 @@ func TestUnreachable(t *testing.T) {
 			return resolve(ctx, name)
 		}
 	}, "*.test")
-	require.Contains(t, exchange(t, w.http, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n"), "502 Bad Gateway")
+	out := exchange(t, w.http, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+	require.Contains(t, out, "502 Bad Gateway")
+	require.Contains(t, out, "lm-sandbox: a.test:443: connection refused\n", "and nothing of the host's addresses")
 	require.Contains(t, exchange(t, w.http, "CONNECT absent.test:443 HTTP/1.1\r\nHost: absent.test:443\r\n\r\n"), "502 Bad Gateway")
 	r := w.records(t, 2)
-	require.Equal(t, "connect: connection refused", r[0].Reason)
-	require.Equal(t, "resolve: no such host", r[1].Reason)
+	require.Equal(t, "dial tcp 127.0.0.1:1: connect: connection refused", r[0].Reason)
+	require.Equal(t, "lookup absent.test: no such host", r[1].Reason)
 	require.False(t, r[0].Allowed)
+}
+
+func TestHostsResolver(t *testing.T) { // of /etc/hosts, the one name that every host has
+	addresses, err := Resolve(t.Context(), "localhost")
+	require.NoError(t, err)
+	require.Contains(t, addresses, netip.MustParseAddr("127.0.0.1"))
 }
 
 func TestNotify(t *testing.T) {
