@@ -18,7 +18,8 @@
 //   - /tmp, /home/user, /dev/shm, on a tmpfs that dies with it;
 //   - /workspace, which is [Config.Workspace] or dies too: its working directory;
 //   - what [Config.Binds] adds;
-//   - a loopback interface and no other network;
+//   - a loopback interface and no other network, or what [Config.Net] gives
+//     (docs/network.md);
 //   - clocks that start with it, no environment of the caller's, no open file
 //     but its three streams, no terminal.
 //

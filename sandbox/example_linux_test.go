@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -33,6 +37,32 @@ func ExampleRun_limits() {
 	}
 	fmt.Println(r.Limit, r.Signal, r.ExitCode)
 	// Output: timeout SIGKILL 137
+}
+
+func ExampleAllowList() {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "this is", r.Host) }))
+	defer server.Close()
+	c := sandbox.Config{Net: sandbox.NetAllowList, Allow: sandbox.AllowList{
+		Rules: []string{"example.com", "*.example.org:443"},
+		// Without these two the host's resolver and network are used.
+		Resolve: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.0.32.8")}, nil },
+		Dial: func(context.Context, netip.AddrPort) (net.Conn, error) {
+			return net.Dial("tcp", server.Listener.Addr().String())
+		},
+	}}
+	r, err := sandbox.Run(context.Background(), c, "curl -s http://example.com/; curl -s http://example.net/")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s", r.Stdout)
+	for _, n := range r.Net {
+		fmt.Println(n.Host, n.Port, n.Allowed, n.Reason)
+	}
+	// Output:
+	// this is example.com
+	// lm-sandbox: example.net:80: no rule allows it
+	// example.com 80 true
+	// example.net 80 false no rule allows it
 }
 
 func ExampleRun_workspace() {

@@ -68,8 +68,9 @@ type AllowList struct {
 	// fronting) as far as that can be seen from outside of TLS.
 	VerifySNI bool
 	// Resolve finds the addresses of a name that a rule allows, once for each
-	// connection; nil is the host's resolver, without its search domains for names with a dot. Their
-	// ranges are checked whatever it says. It must return when ctx ends.
+	// connection; nil is the host's resolver, for names with a dot without its
+	// search domains. The ranges are checked whatever it says. It must return when
+	// ctx ends.
 	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
 	// Dial connects to an address that was allowed; nil is by TCP from the host.
 	// It must return when ctx ends.

@@ -98,11 +98,15 @@ func (c *Config) proxyEnvironment(env map[string]string) {
 }
 
 // netLacks is what a network that was asked for does without.
-func (c *Config) netLacks() []string {
+func (c *Config) netLacks(kernel proto.Lack) []string {
 	if c.Net != NetHost {
 		return nil
 	}
-	return []string{"network namespace: the network is the host's, as Config.Net asks"}
+	line := "network namespace: the network is the host's, as Config.Net asks"
+	if kernel&(proto.LackLandlock|proto.LackScopes) != 0 {
+		line += "; so are abstract Unix sockets"
+	}
+	return []string{line}
 }
 
 // serveProxy starts the proxy of a sandbox that has one.

@@ -180,7 +180,7 @@ func (p *process) start(ctx context.Context, j *job, ask func() (any, error)) (*
 	}
 	first, err := ask()
 	if started, ok := first.(proto.Started); ok {
-		p.lacks = append(lacking(p.level, started.Lacks), j.config.netLacks()...)
+		p.lacks = append(lacking(p.level, started.Lacks), j.config.netLacks(started.Lacks)...)
 		if p.lent, ok = p.files.lend(started.Files); !ok {
 			err = errors.New("open files were lost: this process may have no room for more")
 		} else if err = p.serveProxy(&j.config); err == nil {
