@@ -1,6 +1,7 @@
 package sandbox_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,9 @@ func ExampleAllowList() {
 	c := sandbox.Config{Net: sandbox.NetAllowList, Allow: sandbox.AllowList{
 		Rules: []string{"example.com", "*.example.org:443"},
 		// Without these two the host's resolver and network are used.
-		Resolve: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("192.0.32.8")}, nil },
+		Resolve: func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("192.0.32.8")}, nil
+		},
 		Dial: func(context.Context, netip.AddrPort) (net.Conn, error) {
 			return net.Dial("tcp", server.Listener.Addr().String())
 		},
@@ -56,13 +59,13 @@ func ExampleAllowList() {
 	}
 	fmt.Printf("%s", r.Stdout)
 	for _, n := range r.Net {
-		fmt.Println(n.Host, n.Port, n.Allowed, n.Reason)
+		fmt.Printf("%s %d allowed=%t %s\n", n.Host, n.Port, n.Allowed, cmp.Or(n.Reason, n.Rule))
 	}
 	// Output:
 	// this is example.com
 	// lm-sandbox: example.net:80: no rule allows it
-	// example.com 80 true
-	// example.net 80 false no rule allows it
+	// example.com 80 allowed=true example.com
+	// example.net 80 allowed=false no rule allows it
 }
 
 func ExampleRun_workspace() {
