@@ -77,6 +77,10 @@ func (c *Config) checkBare(session bool) error {
 	case len(c.Devices) > 0:
 		what = "Devices are mounted"
 	case c.Overlay != nil:
+		what = "Overlay is a mount"
+	case len(c.Protect) > 0:
+		what = "Protect is a mount"
+	case c.Overlay != nil:
 		what = "Overlay is mounted"
 	case len(c.Protect) > 0 && c.Workspace != "":
 		what = "Protect is by mounts"

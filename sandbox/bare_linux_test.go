@@ -226,9 +226,10 @@ func TestBarePrivateDirectory(t *testing.T) {
 
 func TestBareRefuses(t *testing.T) {
 	for name, c := range map[string]Config{
-		"Root":  {Root: "/usr"},
-		"Binds": {Binds: []Bind{{Source: "/usr", Target: "/data"}}},
-		"Net":   {Net: NetHost},
+		"Root":    {Root: "/usr"},
+		"Binds":   {Binds: []Bind{{Source: "/usr", Target: "/data"}}},
+		"Net":     {Net: NetHost},
+		"Protect": {Workspace: t.TempDir(), Protect: []string{".git"}},
 	} {
 		_, err := executeAt(t.Context(), c, LevelLandlock, "/bin/true", []string{"true"}, false)
 		var level *ErrLevel

@@ -81,6 +81,13 @@ func TestUserNamespacesRefused(t *testing.T) { // 108
 		require.NoError(t, err, "%s", out)
 		require.Equal(t, "set sysctl user.max_user_namespaces to a larger number, 15000 for example; no space left on device\n", string(out))
 	})
+	t.Run("a caller without a gid", func(t *testing.T) {
+		c := again("lonely")
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one(ordinaryID, os.Getuid())}
+		out, err := c.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "map both")
+	})
 	t.Run("root alone in its namespace", func(t *testing.T) {
 		c := again("lonely")
 		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: one(0, os.Getuid()), GidMappings: one(0, os.Getgid())}
@@ -144,7 +151,7 @@ func init() {
 		if err := unix.Mount("/proc", shown, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 			fmt.Println("mount:", err)
 		}
-		for field, c := range map[string]Config{"Workspace": {Workspace: ws}, "Binds[0].Source": {Binds: []Bind{{Source: shown, Target: "/data"}}}} {
+		for field, c := range map[string]Config{"Root": {Root: ws}, "Workspace": {Workspace: ws}, "Binds[0].Source": {Binds: []Bind{{Source: shown, Target: "/data"}}}} {
 			_, err = Run(context.Background(), c, "true")
 			var config *ErrConfig
 			if !errors.As(err, &config) || config.Field != field {

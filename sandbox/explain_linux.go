@@ -13,6 +13,11 @@ import (
 func explain(f proto.Failure, r *proto.Request, c *Config) error {
 	errno := syscall.Errno(f.Errno)
 	switch f.Stage {
+	case proto.StageDrop:
+		if errno == syscall.EINVAL && os.Geteuid() != 0 {
+			return &ErrUserNamespace{Reason: "the caller's own uid or gid has no number in the user namespace that it is in", Err: errno,
+				Remedy: "map both where that namespace is made (newuidmap, newgidmap), or run as a user that is mapped"}
+		}
 	case proto.StageDir:
 		return &ErrConfig{"Dir", dirReason(r.Dir, errno)}
 	case proto.StageOverlay:

@@ -33,6 +33,12 @@ func TestMain(m *testing.M) {
 		role()
 		return
 	}
+	if words := os.Getenv(refuseVar); words != "" {
+		if err := refuseCalls(words); err != nil {
+			fmt.Fprintln(os.Stderr, "knob:", err)
+			os.Exit(1)
+		}
+	}
 	dir, err := os.MkdirTemp("", "lm-sandbox-test-")
 	if err == nil && probePath == "" {
 		probePath = filepath.Join(dir, "probe")

@@ -3,6 +3,8 @@ package sandbox
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -37,8 +39,9 @@ var kernelFilesystems = map[string]bool{"proc": true, "sysfs": true, "devtmpfs":
 	"efivarfs": true, "mqueue": true, "binfmt_misc": true, "hugetlbfs": true, "selinuxfs": true, "resctrl": true, "nsfs": true}
 
 // refuseKernelMounts looks for such a filesystem at or below a directory: what
-// is mounted there would come along (proc_pid_mountinfo(5)).
-func refuseKernelMounts(field, dir string) error {
+// is mounted there would come along (proc_pid_mountinfo(5)), but for the names of
+// except.
+func refuseKernelMounts(field, dir string, except ...string) error {
 	if dir == "" {
 		return nil
 	}
@@ -54,8 +57,9 @@ func refuseKernelMounts(field, dir string) error {
 			continue
 		}
 		at, kind := unescape(where[4]), what[0]
+		hidden := func(name string) bool { return within(at, filepath.Join(dir, name)) }
 		switch {
-		case kernelFilesystems[kind] && within(at, dir):
+		case kernelFilesystems[kind] && within(at, dir) && !slices.ContainsFunc(except, hidden):
 			return &ErrConfig{field, fmt.Sprintf("%.64q, which is mounted below it, is a %s of the host", at, kind)}
 		case within(dir, at) && len(at) >= len(holder): // a later mount covers an earlier one
 			holder, holderType = at, kind

@@ -47,6 +47,8 @@ func TestBadConfig(t *testing.T) { // 11, 101, 102, 103, 104
 	file := filepath.Join(ws, "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o644))
 	require.NoError(t, os.Symlink("/etc", filepath.Join(ws, "link")))
+	tree := t.TempDir()
+	require.NoError(t, os.Symlink("/etc", filepath.Join(tree, "etc")))
 	bind := func(source, target string) Config {
 		return Config{Binds: []Bind{{Source: source, Target: target}}}
 	}
@@ -68,6 +70,7 @@ func TestBadConfig(t *testing.T) { // 11, 101, 102, 103, 104
 		{"absent workspace", "Workspace", Config{Workspace: filepath.Join(ws, "none")}},
 		{"workspace is a file", "Workspace", Config{Workspace: file}},
 		{"workspace is the root", "Workspace", Config{Workspace: "/"}},
+		{"root's etc links to the host's", "Root", Config{Root: tree}},
 		{"workspace is /etc", "Workspace", Config{Workspace: "/etc"}},
 		{"workspace is of many", "Workspace", Config{Workspace: "/tmp"}},
 		{"workspace is a spool", "Workspace", Config{Workspace: "/var/spool"}},

@@ -137,6 +137,9 @@ func (c *Config) tree() (rootfs.Tree, error) {
 	if t.Root, err = hostDir("Root", c.Root); err != nil {
 		return t, err
 	}
+	if err := refuseKernelMounts("Root", t.Root, rootfs.Withheld...); err != nil {
+		return t, err
+	}
 	if t.Workspace, err = c.workspace(); err != nil {
 		return t, err
 	}

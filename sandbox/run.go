@@ -40,7 +40,8 @@ func bash(ctx context.Context, execute executor, c Config, command string) (*pro
 
 // Start starts a program in a new sandbox and returns once it is executing. A
 // name without a slash is looked up in the PATH inside. ctx ends the program
-// as in [Run]. Wait must be called, and frees what the process holds.
+// as in [Run]. Where Limits.Wall is over before that there is a Process all the same,
+// whose Result says LimitTimeout, even if the program does not exist. Wait must be called, and frees what the process holds.
 func Start(ctx context.Context, c Config, argv ...string) (*Process, error) {
 	return startIn(ctx, execute, c, argv)
 }

@@ -2,10 +2,12 @@
 package rootfs
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proto"
@@ -163,10 +165,8 @@ var shared = []string{
 	"pki/tls/certs", "protocols", "services", "ssl/certs", "ssl/openssl.cnf",
 }
 
-// withheld are directories of a root tree that the sandbox has its own of.
-var withheld = map[string]bool{
-	"dev": true, "etc": true, "home": true, "proc": true, "run": true, "sys": true, "tmp": true, "workspace": true,
-}
+// Withheld are the directories of a root tree that the sandbox has its own of.
+var Withheld = []string{"dev", "etc", "home", "proc", "run", "sys", "tmp", "workspace"}
 
 // system shows the programs: of the host, or of an unpacked root tree.
 func (p *plan) system(root string, etc map[string]string) error {
@@ -190,8 +190,11 @@ func (p *plan) system(root string, etc map[string]string) error {
 		p.link("var/tmp", "/tmp")
 		return nil
 	}
-	if err := p.entries(root, "", func(name string) bool { return withheld[name] }); err != nil {
+	if err := p.entries(root, "", func(name string) bool { return slices.Contains(Withheld, name) }); err != nil {
 		return err
+	}
+	if st, err := os.Lstat(filepath.Join(root, "etc")); err == nil && st.Mode()&os.ModeSymlink != 0 {
+		return errors.New("its etc is a symbolic link, which would lead to the host's")
 	}
 	own := func(name string) bool { _, ok := synthetic[name]; return ok || name == "mtab" || name == "resolv.conf" }
 	err := p.entries(filepath.Join(root, "etc"), "etc/", own)
