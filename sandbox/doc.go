@@ -64,11 +64,11 @@
 //     are no virtual machine.
 //   - What the command writes to the workspace is the caller's to distrust:
 //     links that lead elsewhere on the host, hooks, Makefiles, files of any size
-//     and number (only the size of each is limited).
-//   - Limits are kept by rlimits and by pid 1, not by a control group. CPU time is
-//     counted for each process. Memory is sampled every 20 ms: between samples a
-//     tree can exceed it. There is no limit on disk bandwidth, and processor
-//     time is shared with the host as usual.
+//     and number (unless Limits.Workspace and WorkspaceFiles bound them).
+//   - Limits are kept by a control group where the caller may make one, and
+//     otherwise by rlimits and by pid 1, which samples: between two samples a tree
+//     can exceed them. docs/limits.md says which is which. Disk bandwidth and the
+//     share of the processors are bounded in a control group only, on request.
 //   - A set-user-id file that is in the workspace already can be rewritten by a
 //     shared mapping, which keeps the bit: lend no workspace with such files.
 //   - Where a root caller's workspace belongs to a user, that user of the host can

@@ -30,13 +30,13 @@ type Limits struct {
 	// In a control group it is all that the kernel charges, and holds at any
 	// moment: pages, files on the sandbox's tmpfs, page tables, pipes, sockets; the
 	// page cache of the host's files gives way first. Without one it is anonymous
-	// and shared memory and page tables, as pid 1 samples it every 20 to 100 ms. Between two samples one process can reach twice the limit
-	// (RLIMIT_DATA), several can reach more. What no process maps is not seen:
-	// files on the sandbox's tmpfs (they count in Disk), and what the kernel
-	// keeps for sockets, pipes and other open files, hundreds of megabytes at the
-	// default Pids and Files. memfds and System V objects cannot be made. When
-	// the host itself runs out, its kernel prefers to kill the sandbox.
-	// Default 2 GiB.
+	// and shared memory and page tables, as pid 1 samples it every 20 to 100 ms.
+	// Between two samples one process can reach twice the limit (RLIMIT_DATA),
+	// several can reach more. What no process maps is not seen then: files on the
+	// sandbox's tmpfs (they count in Disk), and what the kernel keeps for sockets,
+	// pipes and other open files, hundreds of megabytes at the default Pids and
+	// Files. memfds and System V objects cannot be made. When the host itself runs
+	// out, its kernel prefers to kill the sandbox. Default 2 GiB.
 	Memory int64
 	// Pids is the number of processes and threads (RLIMIT_NPROC); more get EAGAIN.
 	// Default 256.
@@ -49,9 +49,9 @@ type Limits struct {
 	Disk int64
 	// Workspace and WorkspaceFiles are the bytes on disk and the files and
 	// directories by which Config.Workspace may grow while the command runs; more
-	// ends it as LimitDisk. It is measured before the start, which takes about a
-	// second for 200,000 files, and then sampled: what is written between two
-	// samples is there before the end. Files that are open but deleted are not
+	// ends it as LimitDisk. It is measured before the start, which takes
+	// seconds for 100,000 files that the host has not read lately, and then
+	// sampled: what is written between two samples is there before the end. Files that are open but deleted are not
 	// seen. 0 is no bound.
 	Workspace, WorkspaceFiles int64
 	// Files is the number of open files of each process (RLIMIT_NOFILE). Default 1024.

@@ -6,11 +6,15 @@ import "time"
 // it failed; "" is none.
 type LimitKind string
 
-// The limits of [Limits] by name. Timeout, memory and output are certain. CPU and, of
-// a file that is too long, disk are told by the signal or its exit code beside
-// what was used; a command that sends itself SIGXFSZ is told as disk. Pids, disk and files only make calls fail, which the
-// command may survive: they are reported of a command that failed, when pid 1
-// found them exhausted (pids and files by sampling, files from Linux 6.2).
+// The limits of [Limits] by name. Timeout, memory, output, the processor time of
+// all processes together and the growth of a workspace end the command and are
+// certain; memory includes every process that the kernel killed for want of it in
+// the control group. The processor time of one process and, of a file that is too
+// long, disk are told by the signal or its exit code beside what was used; a command
+// that sends itself SIGXFSZ is told as disk. Pids, disk and files only make calls
+// fail, which the command may survive: they are reported of a command that failed,
+// when they were found exhausted (pids by the control group or by sampling, files by
+// sampling, from Linux 6.2).
 const (
 	LimitNone    LimitKind = ""
 	LimitTimeout LimitKind = "timeout"
