@@ -92,7 +92,7 @@ $(GOVULNCHECK):
 .PHONY: bench
 bench: native peers models ## decode against llama-bench, sandbox start against bwrap
 	$(GO) test -run '^$$' -bench BenchmarkDecodeVsLlamaBench -benchtime 1x -timeout 30m ./llama/engine
-	$(GO) test -run '^$$' -bench BenchmarkRunVsBwrap -benchtime 1x -timeout 30m ./sandbox
+	$(GO) test -run '^$$' -bench "RunVsBwrap|LargeParent|Pool|SessionExec" -benchtime 200x -timeout 30m ./sandbox
 
 .PHONY: clean
 clean: ## remove what the build left in the clone (the cache stays)

@@ -13,8 +13,9 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/rootfs"
 )
 
-// How long a builder rests after a failure.
+// How long a builder rests after a failure, and while others wait.
 const (
+	courtesy   = 5 * time.Millisecond
 	firstPause = 50 * time.Millisecond
 	maxPause   = 5 * time.Second
 )
@@ -82,6 +83,7 @@ func (l *pool) build() {
 			return
 		case <-l.missing:
 		}
+		l.yield()
 		s, err := newSpare(l.open, l.config)
 		if err == nil {
 			l.add(s)
@@ -101,6 +103,18 @@ func (l *pool) build() {
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, maxPause)
+	}
+}
+
+// yield lets the command that was just started go first, unless the next one would find
+// nothing.
+func (l *pool) yield() {
+	if l.stats().Ready == 0 {
+		return
+	}
+	select {
+	case <-l.open.Done():
+	case <-time.After(courtesy):
 	}
 }
 

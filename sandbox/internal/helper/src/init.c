@@ -153,6 +153,8 @@ void init_run(struct request *r, struct identity id, int launcher)
 		fail(STAGE_CLONE, errno, "hostname");
 	network_open(r);
 	int root = root_build(r);
+	if (!identity_empty_bounds())
+		fail(STAGE_PRIVILEGE, errno, "PR_CAPBSET_DROP");
 
 	// Up to here nothing depends on the command. In a pool the sandbox waits as it is, with
 	// the host's tree still around it, where a workspace can be found.
@@ -170,8 +172,6 @@ void init_run(struct request *r, struct identity id, int launcher)
 	root_enter(root);
 	if (session)
 		session_open(r->path);
-	if (!identity_empty_bounds())
-		fail(STAGE_PRIVILEGE, errno, "PR_CAPBSET_DROP");
 	identity_remove_privileges();
 	init_command(r);
 }

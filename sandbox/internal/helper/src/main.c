@@ -47,6 +47,13 @@ static int run_errand(const struct errand *e)
 	return 0;
 }
 
+// Ignored signals survive exec: what starts here has none that the caller ignores.
+static void reset_signals(void)
+{
+	for (int s = 1; s < NSIG; s++)
+		signal(s, SIG_DFL);
+}
+
 int main(void)
 {
 	static struct request r;
@@ -55,6 +62,7 @@ int main(void)
 		fail(STAGE_REQUEST, errno, "close_range");
 	if (!control_read_build(&r, &errand))
 		return run_errand(&errand);
+	reset_signals();
 	volunteer();
 	cgroup_enter(&r);
 	if (r.build_flags & BUILD_BARE)

@@ -19,16 +19,6 @@ static _Noreturn void give_up(volatile int *failed, enum stage s, const char *de
 	fail(s, errno, detail);
 }
 
-// Ignored signals survive exec: the payload starts with none ignored or blocked.
-static void reset_signals(void)
-{
-	for (int s = 1; s < NSIG; s++)
-		signal(s, SIG_DFL);
-	sigset_t none;
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static int set_limit(const struct limit *l)
 {
 	struct rlimit now;
@@ -87,7 +77,9 @@ static void execute(const struct request *r)
 
 void payload_run(const struct request *r, volatile int *failed)
 {
-	reset_signals();
+	sigset_t none;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	umask(022);
 	setsid();
 	if (r->flags & RUN_NULL_STDIN) {
