@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/binary"
 	"fmt"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -16,17 +17,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the filter refuses when all arguments are zero, by number: what an
+// What a filter refuses when all arguments are zero, by number: what an
 // interpreter makes of the program, the kernel makes of it too.
 func TestFilterIsEnforced(t *testing.T) {
-	want := refusedWithZeros(t, seccomp.Filter())
+	t.Run("namespaces", func(t *testing.T) {
+		enforced(t, seccomp.Filter(), func(args string) string { return inside(t, Config{}, args) })
+	})
+	t.Run("landlock", func(t *testing.T) {
+		ws := bareOwned(t)
+		copied(t, probePath, filepath.Join(ws, "probe"))
+		enforced(t, seccomp.FilterLandlock(), func(args string) string {
+			return string(runBare(t, Config{Workspace: ws}, "./probe "+args).Stdout)
+		})
+	})
+}
+
+func enforced(t *testing.T, filter []byte, probe func(args string) string) {
+	t.Helper()
+	want := refusedWithZeros(t, filter)
 	require.Greater(t, len(want), 150)
 	args := []string{"numbers"}
 	for n := range want {
 		args = append(args, strconv.Itoa(n))
 	}
 	got := map[int]string{}
-	for line := range strings.Lines(inside(t, Config{}, strings.Join(args, " "))) {
+	for line := range strings.Lines(probe(strings.Join(args, " "))) {
 		var n int
 		var outcome string
 		if _, err := fmt.Sscan(line, &n, &outcome); err == nil {
