@@ -206,6 +206,7 @@ func (s *session) fetch(ctx context.Context, nonce string) ([]*os.File, error) {
 // interrupt ends the command that runs in the foreground: as Ctrl-C would, then
 // by force; and, where the shell itself does not come to its end, the shell.
 func (s *session) interrupt(done <-chan struct{}) {
+	s.shell.resume()
 	_ = s.process.signalTo(int(syscall.SIGINT), proto.TargetForeground)
 	patience := time.NewTimer(killPatience)
 	defer patience.Stop()

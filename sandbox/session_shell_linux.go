@@ -216,6 +216,7 @@ const (
 // nudge makes a shell at its prompt run its PROMPT_COMMAND, or, where that has been
 // replaced or SIGINT is trapped, the driver itself.
 func (h *shell) nudge(n int) {
+	h.resume()
 	if n < politeNudges {
 		_ = h.process.signalTo(int(syscall.SIGINT), proto.TargetPayload)
 		return
@@ -224,6 +225,21 @@ func (h *shell) nudge(n int) {
 		const killLine = "\x15\x0b" // in readline, whatever is left and right of the cursor
 		h.typeNow(killLine + ` eval "$__lm_driver"` + "\r")
 	}
+}
+
+// resume lets a terminal go on that Ctrl-S has stopped, as Ctrl-C does: the shell itself
+// would wait for it.
+func (h *shell) resume() {
+	raw, err := h.master.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		if err == nil && t.Iflag&unix.IXON != 0 { // otherwise it is a character as any other
+			_, _ = unix.Write(int(fd), []byte{t.Cc[unix.VSTART]})
+		}
+	})
 }
 
 // typeNow does not wait: what reads the terminal may not be the shell's prompt, and

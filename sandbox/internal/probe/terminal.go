@@ -23,6 +23,18 @@ func init() {
 	register("vt-activate", func([]string) error { return onTerminal(0x5606) })
 	register("vt-setmode", func([]string) error { return onTerminal(0x5602 | 1<<32) })
 	register("tiocgwinsz", func([]string) error { return onTerminal(unix.TIOCGWINSZ) })
+	// Of the terminal that it has.
+	for name, number := range map[string]uintptr{
+		"tiocsti": unix.TIOCSTI, "tiocsti-high": unix.TIOCSTI | 1<<32, "tioclinux": 0x541C, "tiocsetd": unix.TIOCSETD, "tiocgwinsz": unix.TIOCGWINSZ,
+	} {
+		register("own-"+name, func([]string) error {
+			tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			return request(tty, number)
+		})
+	}
 }
 
 // terminal opens a new pseudoterminal and makes its slave ours.
@@ -46,12 +58,16 @@ func terminal() (*os.File, error) {
 	return slave, unix.IoctlSetInt(int(slave.Fd()), unix.TIOCSCTTY, 0)
 }
 
-// onTerminal makes a request of it; TIOCSTI types as if at its keyboard.
-func onTerminal(request uintptr) error {
+// onTerminal makes a request of a new one; TIOCSTI types as if at its keyboard.
+func onTerminal(number uintptr) error {
 	tty, err := terminal()
 	if err != nil {
 		return fmt.Errorf("no terminal: %s", outcome(err))
 	}
+	return request(tty, number)
+}
+
+func request(tty *os.File, number uintptr) error {
 	var arg [64]byte
-	return raw(unix.SYS_IOCTL, tty.Fd(), request, uintptr(unsafe.Pointer(&arg)))
+	return raw(unix.SYS_IOCTL, tty.Fd(), number, uintptr(unsafe.Pointer(&arg)))
 }
