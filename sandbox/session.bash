@@ -52,6 +52,38 @@ __lm_leave() {
 	__lm_report p
 }
 __lm_resume() { return "$__lm_status"; }
+# For a fork of the session: its variables but those of bash and of this driver, and
+# text that makes another shell like this one. Options are last: they change the rest.
+__lm_names() {
+	\builtin compgen -v | while IFS= \builtin read -r __lm_v; do
+		case $__lm_v in
+		_ | __lm_* | BASH* | COLUMNS | COMP_* | DIRSTACK | EPOCH* | EUID | FUNCNAME | GROUPS | HIST* | LINENO | LINES | PIPESTATUS | PPID | PROMPT_COMMAND | PWD | RANDOM | READLINE_* | SECONDS | SHELLOPTS | SHLVL | SRANDOM | UID) ;;
+		*) \builtin printf '%s\n' "$__lm_v" ;;
+		esac
+	done
+}
+__lm_state() {
+	__lm_left=$?
+	\builtin printf 'for __lm_v in $(__lm_names); do \\builtin unset -v "$__lm_v"; done\n'
+	\builtin printf '\\builtin cd -- %q\n' "${PWD-/}"
+	\builtin umask -p
+	\builtin printf 'set --'
+	((!$#)) || \builtin printf ' %q' "$@"
+	\builtin printf '\n'
+	__lm_names | while IFS= \builtin read -r __lm_v; do
+		\builtin declare -p "$__lm_v"
+	done
+	\builtin printf 'shopt -s extglob\n'
+	\builtin declare -F | while IFS= \builtin read -r __lm_v; do
+		[[ ${__lm_v##* } != __lm_* ]] || continue
+		\builtin declare -f "${__lm_v##* }"
+		[[ $__lm_v == 'declare -f '* ]] || \builtin printf '%s\n' "$__lm_v"
+	done
+	\builtin shopt -p
+	\builtin set +o
+	\builtin alias -p
+	\builtin printf '__lm_left=%d\n\\builtin printf done\n' "$__lm_left"
+}
 # The shell keeps the socket for itself: only the copy that bash makes while a
 # redirection is in force, the lowest from 10 on, is closed when it executes a program.
 eval 'exec 252<&10' 253<&-

@@ -11,17 +11,32 @@ import (
 )
 
 func (s *session) exec(ctx context.Context, command string) (ExecResult, error) {
-	if err := s.gone(); err != nil {
+	if err := s.hold(ctx); err != nil {
 		return ExecResult{}, err
+	}
+	defer s.yield()
+	return s.command(ctx, command, s.config, s.limits.Output)
+}
+
+// hold waits for its turn, in which no other Exec runs; yield ends it.
+func (s *session) hold(ctx context.Context) error {
+	if err := s.gone(); err != nil {
+		return err
 	}
 	select {
 	case s.turn <- struct{}{}:
+		return nil
 	case <-ctx.Done():
-		return ExecResult{}, fmt.Errorf("sandbox: another command is running: %w", ctx.Err())
+		return fmt.Errorf("sandbox: another command is running: %w", ctx.Err())
 	case <-s.ended:
-		return ExecResult{}, s.exit
+		return s.exit
 	}
-	defer func() { <-s.turn }()
+}
+
+func (s *session) yield() { <-s.turn }
+
+// command runs one in its turn, with the streams of c.
+func (s *session) command(ctx context.Context, command string, c Config, output int64) (ExecResult, error) {
 	if ctx.Err() != nil {
 		return ExecResult{}, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
@@ -37,7 +52,7 @@ func (s *session) exec(ctx context.Context, command string) (ExecResult, error) 
 		s.shell.release()
 		return ExecResult{}, s.explain(err)
 	}
-	return s.run(ctx, nonce, command, newStreams(s, files))
+	return s.run(ctx, nonce, command, newStreams(c, output, files))
 }
 
 // explain tells an end of the shell by how it ended.
@@ -81,9 +96,11 @@ func (s *session) run(ctx context.Context, nonce, command string, streams *strea
 		r.Limit = LimitOutput
 	}
 	if err != nil || r.Limit != LimitNone {
-		close(streams.stopping)
+		streams.stop()
 		s.interrupt(call.done)
 	}
+	unblock := context.AfterFunc(ctx, streams.stop) // a writer of the caller's may block after the end, too
+	defer unblock()
 	err = errors.Join(err, streams.finish(&r))
 	r.Duration = time.Since(begin)
 	select {

@@ -14,7 +14,8 @@ import (
 type streams struct {
 	taps     [2]*tap
 	full     chan struct{} // closed when one is longer than it may be and that ends the command
-	stopping chan struct{} // closed when the command is being stopped
+	stopping chan struct{} // closed by stop
+	stop     func()        // the command is being stopped, or nobody waits any longer
 }
 
 // tap reads one of them. While the command runs, this process has the pipe open
@@ -25,20 +26,21 @@ type tap struct {
 }
 
 // newStreams takes over the two ends of each pipe.
-func newStreams(s *session, files []*os.File) *streams {
+func newStreams(c Config, output int64, files []*os.File) *streams {
 	t := &streams{full: make(chan struct{}), stopping: make(chan struct{})}
+	t.stop = sync.OnceFunc(func() { close(t.stopping) })
 	var once sync.Once
 	full := func() {
-		if s.config.StopAtOutput {
+		if c.StopAtOutput {
 			once.Do(func() { close(t.full) })
 		}
 	}
 	for i, name := range []string{"Stdout", "Stderr"} {
-		live := s.config.Stdout
+		live := c.Stdout
 		if i == 1 {
-			live = s.config.Stderr
+			live = c.Stderr
 		}
-		t.taps[i] = &tap{newCapture(name, s.limits.Output, live, full), files[2*i], files[2*i+1]}
+		t.taps[i] = &tap{newCapture(name, output, live, full), files[2*i], files[2*i+1]}
 		go t.taps[i].drain()
 	}
 	return t

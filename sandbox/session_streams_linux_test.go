@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -57,4 +58,19 @@ head -c $(<go) <&3 >stolen; mv stolen done; exec sleep 300' & until [ -e ready ]
 	case <-time.After(10 * time.Second):
 		t.Fatal("Exec waits for what nobody will write")
 	}
+}
+
+// A writer of the caller's that blocks when the command has ended holds Exec up until ctx ends.
+func TestSessionWriterBlocks(t *testing.T) {
+	g := gate{make(chan int, 100), make(chan struct{})}
+	s := opened(t, Config{Stdout: g})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err := s.Exec(ctx, "echo x")
+	var stream *ErrStream
+	require.ErrorAs(t, err, &stream)
+	require.Less(t, time.Since(begin), 5*writerPatience)
+	close(g.pass)
+	require.Equal(t, "alive\n", says(t, s, "echo alive"))
 }

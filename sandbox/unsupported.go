@@ -37,6 +37,9 @@ func newSession(context.Context, executor, Config) (*session, error) {
 func (*session) exec(context.Context, string) (ExecResult, error) {
 	return ExecResult{}, ErrUnsupported
 }
+func (*session) fork(context.Context) (*Session, error) { return nil, ErrUnsupported }
+func (*session) overlay() *Overlay                      { return nil }
+
 func (*session) dial(context.Context, string, string) (net.Conn, error) { return nil, ErrUnsupported }
 
 func (*session) read([]byte) (int, error)    { return 0, ErrUnsupported }
