@@ -204,8 +204,12 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if u.report.Entries > u.f.limits.Entries {
 		return &ErrTooLarge{h.Name, "entries", int64(u.f.limits.Entries)}
 	}
-	if u.names += len(name); u.names > maxNames {
-		return &ErrTooLarge{h.Name, "names", maxNames}
+	if most := max(maxNames, 256*u.f.limits.Entries); u.names+len(name) > most {
+		return &ErrTooLarge{h.Name, "names", int64(most)}
+	}
+	u.names += len(name)
+	if u.tree && strings.HasPrefix(path.Base(name), ".wh.") {
+		return refuse("a layer of an image has it, no tree does; merge the layers first (docker export)")
 	}
 	switch h.Typeflag {
 	case tar.TypeReg:

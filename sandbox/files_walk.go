@@ -176,7 +176,10 @@ func (f *Files) openDir(name string, create bool) (dir *os.Root, err error) {
 func stepInto(dir *os.Root, part string, create bool) (*os.Root, error) {
 	st, err := dir.Lstat(part)
 	if create && errors.Is(err, fs.ErrNotExist) {
-		if err = dir.Mkdir(part, 0o755); err == nil || errors.Is(err, fs.ErrExist) {
+		if err = dir.Mkdir(part, 0o755); err == nil {
+			err = dir.Chmod(part, 0o755) // whatever the umask
+		}
+		if err == nil || errors.Is(err, fs.ErrExist) {
 			st, err = dir.Lstat(part)
 		}
 	}

@@ -137,6 +137,9 @@ func (c *Config) tree() (rootfs.Tree, error) {
 	if t.Root, err = hostDir("Root", c.Root); err != nil {
 		return t, err
 	}
+	if t.Root == "/" {
+		return t, &ErrConfig{"Root", `"/" is all of the host; leave it empty for the host's programs`}
+	}
 	if err := refuseKernelMounts("Root", t.Root, rootfs.Withheld...); err != nil {
 		return t, err
 	}

@@ -5,6 +5,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime"
@@ -81,6 +82,10 @@ func installHelper(string) error { return fmt.Errorf("%w: %s", ErrUnsupported, r
 
 func probe(context.Context) (Report, error) {
 	return Report{}, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
+}
+
+func rootFromTar(context.Context, io.Reader, string, FileLimits) (TarReport, error) {
+	return TarReport{}, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
 }
 
 type overlay struct{}

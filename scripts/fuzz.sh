@@ -7,6 +7,6 @@ cd "$(dirname "$0")/.."
 git grep -lE '^func Fuzz[A-Za-z0-9_]+\(' -- '*_test.go' | while read -r file; do
   grep -ohE '^func Fuzz[A-Za-z0-9_]+' "$file" | cut -d' ' -f2 | while read -r target; do
     echo "== ./$(dirname "$file") $target"
-    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" "./$(dirname "$file")" </dev/null
+    go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 10x "./$(dirname "$file")" </dev/null
   done
 done
