@@ -149,6 +149,9 @@ func ending(r Result, err error) []slog.Attr {
 	if len(r.Net) > 0 {
 		attrs = append(attrs, slog.Any("net", r.Net), slog.Bool("net_truncated", r.NetTruncated))
 	}
+	if len(r.ProtectViolations) > 0 {
+		attrs = append(attrs, slog.Any("protect_violations", r.ProtectViolations))
+	}
 	if err != nil {
 		attrs = append(attrs, slog.String("error_class", errorClass(err)), slog.String("error", cut(err.Error(), maxAuditText)))
 	}

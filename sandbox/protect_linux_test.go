@@ -102,6 +102,15 @@ func TestProtectAbsent(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{".idea", ".zshrc"}, r.ProtectViolations)
 
+	s, err := NewSession(t.Context(), Config{Workspace: repository(t), Protect: DefaultProtect()})
+	require.NoError(t, err)
+	require.Empty(t, s.ProtectViolations())
+	_, err = s.Exec(t.Context(), "echo evil > .envrc")
+	require.NoError(t, err)
+	require.Equal(t, []string{".envrc"}, s.ProtectViolations())
+	require.NoError(t, s.Close())
+	require.Equal(t, []string{".envrc"}, s.ProtectViolations())
+
 	o := overlayOn(t, repository(t))
 	run(t, Config{Overlay: o, Protect: DefaultProtect()}, "echo evil > .envrc; mkdir .idea; echo ok > src/new")
 	run(t, Config{Overlay: o}, "echo later >> src/main.c")

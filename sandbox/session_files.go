@@ -18,6 +18,10 @@ func (s *Session) Files(ctx context.Context, dir string, limits FileLimits) (*Fi
 	return s.impl.files(ctx, dir, limits)
 }
 
+// ProtectViolations are the paths of [Config.Protect] that are not what they were when
+// the session began: as Result.ProtectViolations, at any time.
+func (s *Session) ProtectViolations() []string { return s.impl.violations() }
+
 // PutFile writes a file in /workspace as [Files.PutFile] does, with the default limits.
 //
 // # Errors

@@ -44,6 +44,8 @@ func (s *session) files(ctx context.Context, name string, limits FileLimits) (*F
 	return f, nil
 }
 
+func (s *session) violations() []string { return s.process.guard.violations() }
+
 func (s *session) directory(ctx context.Context, name string) (*os.File, error) {
 	if err := s.gone(); err != nil {
 		return nil, err

@@ -52,8 +52,9 @@ func (*session) net() []NetRecord            { return nil }
 func (*session) files(context.Context, string, FileLimits) (*Files, error) {
 	return nil, ErrUnsupported
 }
-func (*session) wait() error  { return ErrUnsupported }
-func (*session) close() error { return ErrUnsupported }
+func (*session) violations() []string { return nil }
+func (*session) wait() error          { return ErrUnsupported }
+func (*session) close() error         { return ErrUnsupported }
 
 func gpuDevices() []string { return nil }
 
