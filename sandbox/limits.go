@@ -48,10 +48,11 @@ type Limits struct {
 	// Default 512 MiB.
 	Disk int64
 	// Workspace and WorkspaceFiles are the bytes on disk and the files and
-	// directories by which Config.Workspace may grow while the command runs; more
-	// ends it as LimitDisk. It is measured before the start, which takes
-	// seconds for 100,000 files that the host has not read lately, and then
-	// sampled: what is written between two samples is there before the end. Files that are open but deleted are not
+	// directories by which Config.Workspace, or what Config.Overlay keeps, may grow while
+	// the command runs; more ends it as LimitDisk. It is measured before the start, which
+	// takes seconds for 100,000 files that the host has not read lately, and then
+	// sampled: what is written between two samples is there before the end. Files that
+	// are open but deleted are not
 	// seen. 0 is no bound.
 	Workspace, WorkspaceFiles int64
 	// Files is the number of open files of each process (RLIMIT_NOFILE). Default 1024.

@@ -115,6 +115,14 @@ func (o *overlay) create() error {
 // data is the host directory with the layers: what the sandboxes write is below it.
 func (o *overlay) data() string { return filepath.Join(o.path, overlayData) }
 
+// grows is the host directory that a command fills.
+func (c *Config) grows() string {
+	if c.Overlay != nil {
+		return filepath.Join(c.Overlay.impl.data(), upperLayer)
+	}
+	return c.Workspace
+}
+
 // sandboxOwner is who a sandbox is on the host, as identity_choose in identity.c has it.
 func sandboxOwner(base *Files) (owner, error) {
 	st, err := base.root.Stat(".")

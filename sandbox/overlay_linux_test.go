@@ -223,6 +223,9 @@ func TestOverlayUse(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.Equal(t, []string{"added s -rw-r--r-- 8"}, listed(t, o))
 
+	bounded := Config{Overlay: o, Limits: Limits{Workspace: 4 << 20}}
+	require.Equal(t, LimitDisk, run(t, bounded, "head -c 40M /dev/zero > big; sleep 1000").Limit, "the changes are bounded as a workspace is")
+	require.Equal(t, LimitNone, run(t, bounded, "rm big; head -c 1M /dev/zero > small; rm small").Limit)
 	overlaid(t, o, "mkfifo pipe")
 	var file *ErrFile
 	_, err = o.Commit(t.Context())

@@ -109,7 +109,7 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("sandbox: %w", ctx.Err())
 	}
-	growth, err := newGrowth(c.Workspace, limits)
+	growth, err := newGrowth(c.grows(), limits)
 	if err != nil {
 		return nil, err
 	}
