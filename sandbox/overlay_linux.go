@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -203,7 +204,11 @@ func (o *overlay) enter(guarded []string) error {
 		return ErrBusy
 	}
 	o.users++
-	o.guarded = append(o.guarded, guarded...)
+	for _, name := range guarded {
+		if !slices.Contains(o.guarded, name) {
+			o.guarded = append(o.guarded, name)
+		}
+	}
 	return nil
 }
 

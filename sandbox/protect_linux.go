@@ -29,7 +29,11 @@ func (c *Config) guard() (*guard, error) {
 	}
 	g := &guard{}
 	if c.Overlay != nil {
-		if err := c.Overlay.impl.enter(paths); err != nil {
+		all, err := withTargets(c.Overlay.impl.baseDir, paths)
+		if err == nil {
+			err = c.Overlay.impl.enter(all)
+		}
+		if err != nil {
 			return nil, err
 		}
 		g.overlay = c.Overlay.impl
@@ -165,6 +169,20 @@ func (h *holding) link(at string, rest []string, links int) error {
 	return h.add(full, links+1)
 }
 
+// withTargets adds to protected paths of an overlay what links of its base make of them.
+func withTargets(base string, paths []string) ([]string, error) {
+	if len(paths) == 0 {
+		return nil, nil
+	}
+	held, err := hold(base, paths)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Concat(paths, slices.Collect(maps.Keys(held.watched)))
+	slices.Sort(all)
+	return slices.Compact(all), nil
+}
+
 // mountsOf are the mounts for protected paths, outer ones first.
 func (c *Config) mountsOf(workspace string) ([]rootfs.Mount, error) {
 	paths, err := c.protect()
@@ -180,7 +198,11 @@ func (c *Config) mountsOf(workspace string) ([]rootfs.Mount, error) {
 		mounts = held.mounts
 	} else {
 		// What is there only the sandbox sees; Commit refuses what these cannot hold.
-		for _, name := range paths {
+		all, err := withTargets(workspace, paths)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range all {
 			for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 				if _, ok := mounts[dir]; !ok {
 					mounts[dir] = rootfs.Mount{Path: dir, Optional: true}

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -149,6 +150,13 @@ func TestProtectLinks(t *testing.T) {
 		r := run(t, Config{Workspace: ws, Protect: DefaultProtect()}, attack)
 		require.Equal(t, violations, r.ProtectViolations, attack)
 		require.Empty(t, evil(t, ws, "real/config", "dot/bashrc", "real/hooks/pre-commit"), attack)
+
+		o := overlayOn(t, make())
+		run(t, Config{Overlay: o, Protect: DefaultProtect()}, attack)
+		_, err := o.Commit(t.Context())
+		var refused *ErrProtected
+		require.Equal(t, violations != nil, errors.As(err, &refused), "%s: %v", attack, err)
+		require.Empty(t, evil(t, o.impl.baseDir, "real/config", "dot/bashrc", "real/hooks/pre-commit"), attack)
 	}
 
 	// A second name leads past the mount; and so does the host itself.
