@@ -208,7 +208,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		return &ErrTooLarge{h.Name, "names", int64(most)}
 	}
 	u.names += len(name)
-	if u.tree && strings.HasPrefix(path.Base(name), ".wh.") {
+	if u.tree && !u.f.inside && strings.HasPrefix(path.Base(name), ".wh.") {
 		return refuse("a layer of an image has it, no tree does; merge the layers first (docker export)")
 	}
 	switch h.Typeflag {
