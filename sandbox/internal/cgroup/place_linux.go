@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,27 +33,35 @@ type place struct {
 var found struct {
 	sync.Mutex
 	place *place
+	err   error
+	until time.Time // of err
 }
+
+// errorLasts is how long a host that had no groups is taken to have none.
+const errorLasts = 5 * time.Second
 
 // find looks once: a process stays where it is.
 func find() (*place, error) {
 	found.Lock()
 	defer found.Unlock()
-	if found.place == nil {
-		p, err := look()
-		if err != nil {
-			return nil, err
-		}
-		found.place = p
-		go p.sweep()
+	if found.place != nil {
+		return found.place, nil
 	}
+	if found.err != nil && time.Now().Before(found.until) {
+		return nil, found.err
+	}
+	if found.place, found.err = look(); found.err != nil {
+		found.until = time.Now().Add(errorLasts)
+		return nil, found.err
+	}
+	go found.place.sweep()
 	return found.place, nil
 }
 
 func forget() {
 	found.Lock()
 	defer found.Unlock()
-	found.place = nil
+	found.place, found.err = nil, nil
 }
 
 // AtStart says that a process gets into its group by being started in it (v2),
