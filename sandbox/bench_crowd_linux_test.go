@@ -89,7 +89,7 @@ func runc(b *testing.B) side {
 	if os.Geteuid() == 0 {
 		linux := config["linux"].(map[string]any)
 		linux["namespaces"] = append(linux["namespaces"].([]any), map[string]any{"type": "user"})
-		one := []map[string]any{{"containerID": 0, "hostID": dedicatedID, "size": 1}}
+		one := []map[string]any{{"containerID": 0, "hostID": dedicatedID, "size": 1 << 16}} // devpts wants group 5
 		linux["uidMappings"], linux["gidMappings"] = one, one
 		for d := dir; d != os.TempDir(); d = filepath.Dir(d) {
 			require.NoError(b, os.Chmod(d, 0o755))

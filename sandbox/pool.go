@@ -16,8 +16,8 @@ import (
 // background; a command that finds none ready starts cold, as by [Run].
 //
 // The sandboxes are built from one Config; a [Lease] adds what belongs to one
-// command. A waiting one is three small processes' worth of host memory
-// (docs/pool.md has figures), seven open files of this process, and runs nothing.
+// command. A waiting one holds about half a megabyte of the host's memory and five
+// open files of this process, and runs nothing (docs/pool.md).
 //
 // Its methods may be called from any number of goroutines.
 type Pool struct {
