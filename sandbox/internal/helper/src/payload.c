@@ -95,11 +95,12 @@ void payload_run(const struct request *r, volatile int *failed)
 	if (session && fcntl(SESSION_FD, F_SETFD, 0) < 0)
 		give_up(failed, STAGE_TERMINAL, "fcntl");
 	change_dir(r->dir, failed);
+	// Before the limits: it opens files, of which the payload may have few.
+	if (!landlock_confine(r, session ? session_program() : -1))
+		give_up(failed, STAGE_LANDLOCK, "rules");
 	for (uint32_t i = 0; i < r->nlimits; i++)
 		if (set_limit(&r->limits[i]) < 0)
 			give_up(failed, STAGE_LIMITS, "setrlimit");
-	if (!landlock_confine(r, session ? session_program() : -1))
-		give_up(failed, STAGE_LANDLOCK, "rules");
 	struct sock_fprog filter = {(unsigned short)r->filter_len, (struct sock_filter *)r->filter};
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0)
 		give_up(failed, STAGE_SECCOMP, "seccomp");
