@@ -198,7 +198,7 @@ func init() {
 
 func TestBareCallerKilled(t *testing.T) {
 	mark := marked(t, 300)
-	c := again("bare caller", fmt.Sprintf("LM_SANDBOX_TEST_COMMAND=trap '' TERM HUP; setsid sleep %s & sleep %s", mark, mark))
+	c := again("bare caller", fmt.Sprintf("LM_SANDBOX_TEST_COMMAND=trap '' TERM HUP; setsid sleep %s & sleep %s", mark, mark), "TMPDIR="+bareOwned(t)) // a killed caller leaves its private directory
 	require.NoError(t, c.Start())
 	seen(t, mark)
 	require.NoError(t, c.Process.Kill())
