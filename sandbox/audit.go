@@ -103,6 +103,7 @@ func (a *audit) end(r Result, err error) error {
 		record := slog.NewRecord(time.Now(), slog.LevelInfo, "sandbox "+a.what, 0)
 		record.AddAttrs(a.subject()...)
 		record.AddAttrs(ending(r, err)...)
+		record.AddAttrs(a.changes()...)
 		// Enabled is not asked: there is no record that does not count.
 		if failed := a.handler.Handle(a.ctx, record); failed != nil {
 			var known *ErrAudit
@@ -156,6 +157,28 @@ func ending(r Result, err error) []slog.Attr {
 		attrs = append(attrs, slog.String("error_class", errorClass(err)), slog.String("error", cut(err.Error(), maxAuditText)))
 	}
 	return attrs
+}
+
+// changes are what an overlay has beyond its base, once nothing runs on it. What is
+// written to a plain workspace is not known.
+func (a *audit) changes() []slog.Attr {
+	if a.config.Overlay == nil || a.what == "exec" || a.terms.policy == "" {
+		return nil
+	}
+	list, err := a.config.Overlay.Diff(a.ctx)
+	if err != nil {
+		return []slog.Attr{slog.String("changes_error", cut(err.Error(), maxAuditText))}
+	}
+	attrs := []slog.Attr{slog.Int("changes_count", len(list))}
+	room := maxAuditText
+	short := []string{}
+	for _, c := range list {
+		if room -= len(c.Path) + len(c.Kind) + 1; room < 0 {
+			break
+		}
+		short = append(short, string(c.Kind)+" "+c.Path)
+	}
+	return append(attrs, slog.Any("changes", short))
 }
 
 // errorClass is the name of the first type of this package in err's tree, or of

@@ -183,7 +183,7 @@ func (c *Config) checkAudit(t rootfs.Tree) error {
 	if !ok {
 		return nil
 	}
-	writable := []string{t.Workspace}
+	writable := []string{t.Workspace, t.Changes}
 	for _, b := range t.Binds {
 		if b.Writable {
 			writable = append(writable, b.Source)

@@ -36,7 +36,7 @@ func (c *Config) policyHash(r *proto.Request, limits Limits) string {
 		fmt.Sprintf("user %d %d %q", r.UID, r.GID, r.Hostname),
 		fmt.Sprintf("tmpfs %s %s", r.TmpfsSize, r.TmpfsInodes),
 		fmt.Sprintf("limits %+v stop %t", limits, c.StopAtOutput),
-		fmt.Sprintf("net %d", c.Net), fmt.Sprintf("level %d", c.MinLevel),
+		fmt.Sprintf("net %d", c.Net), fmt.Sprintf("level %d", c.MinLevel), fmt.Sprintf("protect %q", c.Protect),
 	}
 	if c.Net == NetAllowList {
 		a := c.Allow
@@ -46,9 +46,11 @@ func (c *Config) policyHash(r *proto.Request, limits Limits) string {
 	for _, o := range r.Ops {
 		source := fmt.Sprintf("%q", o.Source)
 		switch {
+		case strings.HasPrefix(o.Path, "workspace/"): // of Protect, as far as it is there
+			continue
 		case o.Kind == proto.OpFile:
 			source = sum([]byte(o.Source))
-		case o.Flags&proto.BindOwner != 0:
+		case o.Flags&proto.BindOwner != 0, o.Path == proto.OverlayDir+"/data":
 			source = "the workspace"
 		}
 		lines = append(lines, fmt.Sprintf("op %d %d %o %q %s", o.Kind, o.Flags, o.Mode, o.Path, source))

@@ -155,6 +155,49 @@ func TestAuditUsageAndNet(t *testing.T) {
 	require.Equal(t, false, net[0].(map[string]any)["Allowed"])
 }
 
+func TestAuditChanges(t *testing.T) {
+	f, lines := auditLog(t)
+	o, err := NewOverlay(t.TempDir(), OverlayOptions{})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = o.Close() })
+	for _, command := range []string{"echo > a", "mkdir b; echo > b/c"} {
+		_, err = Run(t.Context(), Config{Audit: f, Overlay: o}, command)
+		require.NoError(t, err)
+	}
+	_, err = Run(t.Context(), Config{Audit: f, Workspace: t.TempDir(), Protect: []string{".envrc"}}, "touch .envrc")
+	require.NoError(t, err)
+	records := lines()
+	require.Equal(t, []any{"added a"}, records[0]["changes"])
+	require.Equal(t, []any{"added a", "added b", "added b/c"}, records[1]["changes"], "against the base")
+	require.Equal(t, 3., records[1]["changes_count"])
+	require.Equal(t, records[0]["policy"], records[1]["policy"])
+	require.Equal(t, []any{".envrc"}, records[2]["protect_violations"])
+	require.NotContains(t, records[2], "changes", "which are not known")
+}
+
+func TestAuditPool(t *testing.T) {
+	f, lines := auditLog(t)
+	p, err := NewPool(Config{Audit: f}, 1)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	_, err = p.Run(t.Context(), Lease{}, "exit 6")
+	require.NoError(t, err)
+	_, err = p.Run(t.Context(), Lease{Dir: "none"}, "true")
+	require.Error(t, err)
+	s, err := p.Session(t.Context(), Lease{})
+	require.NoError(t, err)
+	_, err = s.Exec(t.Context(), "true")
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	_, err = Run(t.Context(), Config{Audit: f}, "true")
+	require.NoError(t, err)
+	records := lines()
+	require.Len(t, records, 5, "the waiting ones are no runs")
+	require.Equal(t, 6., records[0]["exit_code"])
+	require.Equal(t, "ErrConfig", records[1]["error_class"])
+	require.Equal(t, records[4]["policy"], records[0]["policy"], "a warm run is under the same rules as a cold one")
+}
+
 func TestAuditProcess(t *testing.T) {
 	f, lines := auditLog(t)
 	p, err := Start(t.Context(), Config{Audit: f}, "sh", "-c", "exit 4")
