@@ -16,6 +16,7 @@ import (
 type bashFlags struct {
 	command string
 	asJSON  bool
+	diff    bool
 	sandbox sandboxFlags
 }
 
@@ -42,7 +43,8 @@ Sizes are bytes, or numbers with K, M, G or T, of 1024.
 With --json stdout gets one object at the end, or nothing where the command could
 not be run or was interrupted: exit_code, signal (its name or ""), stdout, stderr, stdout_truncated,
 stderr_truncated, limit ("", timeout, cpu, memory, pids, disk, output or files),
-level and duration_ms. In stdout and stderr each byte that is not UTF-8 becomes
+level, lacks, duration_ms, usage, and where there are any net (what was asked of the
+proxy) and changes (of --diff). In stdout and stderr each byte that is not UTF-8 becomes
 U+FFFD.`,
 		Example: `  lm-sandbox bash -c 'id; ls /'
   lm-sandbox bash --workspace . --timeout 10m --mem 512M -c 'make test'
@@ -72,6 +74,7 @@ U+FFFD.`,
 	fs.SortFlags = false
 	fs.StringVarP(&f.command, "command", "c", "", "the `command`")
 	fs.BoolVar(&f.asJSON, "json", false, "print one JSON object at the end")
+	fs.BoolVar(&f.diff, "diff", false, "leave the workspace as it is, and list on stderr what would have changed")
 	f.sandbox.register(fs)
 	return cmd
 }
@@ -86,11 +89,11 @@ func runScript(ctx context.Context, c sandbox.Config) (sandbox.Result, error) {
 }
 
 func (f *bashFlags) run(ctx context.Context, std stdio, execute func(context.Context, sandbox.Config) (sandbox.Result, error)) (err error) {
-	config, closeAudit, err := f.sandbox.open()
+	config, closeAll, err := f.open()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeAudit()) }()
+	defer func() { err = errors.Join(err, closeAll()) }()
 	config.Stdin = std.in
 	if !f.asJSON {
 		config.Stdout, config.Stderr = std.out, std.err
@@ -99,10 +102,18 @@ func (f *bashFlags) run(ctx context.Context, std stdio, execute func(context.Con
 	if err != nil {
 		return sandboxFailure(err)
 	}
+	changed, err := changes(ctx, config)
+	if err != nil {
+		return err
+	}
 	if f.asJSON {
-		if err := writeJSON(std.out, newBashResult(result)); err != nil {
+		object := newBashResult(result)
+		object.Changes = changed
+		if err := writeJSON(std.out, object); err != nil {
 			return err
 		}
+	} else if err := writeChanges(std.err, changed); err != nil {
+		return err
 	} else if result.Limit != sandbox.LimitNone {
 		return &failure{code: result.ExitCode, err: fmt.Errorf("the command reached a limit: %s", result.Limit)}
 	}
@@ -122,14 +133,43 @@ type bashResult struct {
 	StderrTruncated bool              `json:"stderr_truncated"`
 	Limit           sandbox.LimitKind `json:"limit"`
 	Level           sandbox.Level     `json:"level"`
+	Lacks           []string          `json:"lacks"`
 	DurationMS      float64           `json:"duration_ms"`
+	Usage           bashUsage         `json:"usage"`
+	Net             []bashNet         `json:"net,omitempty"`
+	Changes         []change          `json:"changes,omitempty"`
+}
+
+// bashUsage is what the command used; 0 is unknown.
+type bashUsage struct {
+	CPUMS      float64 `json:"cpu_ms"`
+	MemoryPeak int64   `json:"memory_peak"`
+	PidsPeak   int64   `json:"pids_peak"`
+	ReadBytes  int64   `json:"read_bytes"`
+	WriteBytes int64   `json:"write_bytes"`
+}
+
+// bashNet is one decision of the proxy.
+type bashNet struct {
+	Host    string `json:"host"`
+	Port    uint16 `json:"port"`
+	Allowed bool   `json:"allowed"`
+	Reason  string `json:"reason,omitempty"`
+	Up      int64  `json:"up"`
+	Down    int64  `json:"down"`
 }
 
 func newBashResult(r sandbox.Result) bashResult {
+	var net []bashNet
+	for _, n := range r.Net {
+		net = append(net, bashNet{n.Host, n.Port, n.Allowed, n.Reason, n.Up, n.Down})
+	}
+	u := r.Usage
 	return bashResult{
 		ExitCode: r.ExitCode, Signal: r.Signal, Stdout: string(r.Stdout), Stderr: string(r.Stderr),
 		StdoutTruncated: r.StdoutTruncated, StderrTruncated: r.StderrTruncated,
-		Limit: r.Limit, Level: r.Level, DurationMS: milliseconds(r.Duration),
+		Limit: r.Limit, Level: r.Level, Lacks: append([]string{}, r.Lacks...), DurationMS: milliseconds(r.Duration), Net: net,
+		Usage: bashUsage{milliseconds(u.CPU), u.MemoryPeak, u.PidsPeak, u.ReadBytes, u.WriteBytes},
 	}
 }
 

@@ -17,11 +17,11 @@ import (
 // interact connects the caller's terminal with that of a shell in a sandbox, until
 // the shell ends or ctx does.
 func (f *bashFlags) interact(ctx context.Context, std stdio, terminal *os.File) (err error) {
-	config, closeAudit, err := f.sandbox.open()
+	config, closeAll, err := f.open()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeAudit()) }()
+	defer func() { err = errors.Join(err, closeAll()) }()
 	config.Limits.Wall = 0 // in a session it is the time of an Exec
 	if _, ok := config.Env["TERM"]; !ok && os.Getenv("TERM") != "" {
 		config.Env["TERM"] = os.Getenv("TERM")
@@ -41,7 +41,8 @@ func (f *bashFlags) interact(ctx context.Context, std stdio, terminal *os.File) 
 	if closed := session.Close(); closed != nil {
 		err = errors.Join(err, sandboxFailure(closed))
 	}
-	return err
+	changed, failed := changes(context.WithoutCancel(ctx), config)
+	return errors.Join(err, failed, writeChanges(std.err, changed))
 }
 
 // connect has the terminal in raw mode while it lasts. It returns how the shell ended,

@@ -75,12 +75,13 @@ func TestSandboxFlags(t *testing.T) {
 		"--workspace", "w", "--root", "r", "--dir", "/d", "--helper", "h", "--env", "A=b=c", "--bind", "/a:/b", "--bind", "/c:/d:rw",
 		"--timeout", "1s", "--cpu", "2s", "--mem", "3K", "--disk", "4M", "--output", "5", "--pids", "6", "--files", "7", "--stop-at-output",
 		"--device", "/dev/nvidia0", "--device", "nvidia", "--min-level", "cgroup", "--audit", "a",
+		"--cpus", "0.5", "--read-rate", "1K", "--write-rate", "2K", "--allow", "example.com", "--allow", "*.org:443", "--protect", ".envrc", "--protect", "default",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := f.config()
-	if want := (sandbox.Limits{Wall: 1e9, CPU: 2e9, Memory: 3 << 10, Disk: 4 << 20, Output: 5, Pids: 6, Files: 7}); c.Limits != want {
+	if want := (sandbox.Limits{Wall: 1e9, CPU: 2e9, Memory: 3 << 10, Disk: 4 << 20, Output: 5, Pids: 6, Files: 7, CPUs: 0.5, ReadRate: 1 << 10, WriteRate: 2 << 10}); c.Limits != want {
 		t.Errorf("limits %+v, want %+v", c.Limits, want)
 	}
 	if c.Workspace != "w" || c.Root != "r" || c.Dir != "/d" || c.HelperPath != "h" || c.Env["A"] != "b=c" || !c.StopAtOutput {
@@ -88,6 +89,13 @@ func TestSandboxFlags(t *testing.T) {
 	}
 	if len(c.Devices) < 2 || c.Devices[0] != "/dev/nvidia0" || c.Devices[1] == "nvidia" || c.MinLevel != sandbox.LevelCgroup || c.Audit != nil || f.audit != "a" {
 		t.Errorf("devices %q, level %s, audit %v, %q", c.Devices, c.MinLevel, c.Audit, f.audit)
+	}
+	if c.Net != sandbox.NetAllowList || len(c.Allow.Rules) != 2 || len(c.Protect) < 3 || c.Protect[1] == "default" {
+		t.Errorf("net %d, rules %q, protected %q", c.Net, c.Allow.Rules, c.Protect)
+	}
+	f.hostNet = true
+	if c := f.config(); c.Net != sandbox.NetHost {
+		t.Errorf("net %d", c.Net)
 	}
 	binds := []sandbox.Bind{{Source: "/a", Target: "/b"}, {Source: "/c", Target: "/d", Writable: true}}
 	if len(c.Binds) != 2 || c.Binds[0] != binds[0] || c.Binds[1] != binds[1] {

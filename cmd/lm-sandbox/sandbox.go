@@ -23,6 +23,10 @@ type sandboxFlags struct {
 	devices                      []string
 	least                        leastLevel
 	audit                        string
+	allow, protect               []string
+	hostNet                      netFlag
+	cpus                         float64
+	readRate, writeRate          byteSize
 }
 
 func (f *sandboxFlags) register(fs *pflag.FlagSet) {
@@ -41,6 +45,12 @@ func (f *sandboxFlags) register(fs *pflag.FlagSet) {
 	fs.IntVar(&f.files, "files", sandbox.DefaultFiles, "`number` of open files of each process")
 	fs.Var(&f.output, "output", "what is kept of stdout, and of stderr, for JSON")
 	fs.BoolVar(&f.stopAtOutput, "stop-at-output", false, "end the command once it writes more than --output")
+	fs.Float64Var(&f.cpus, "cpus", 0, "`number` of processors that it may use at once, 0.5 for example; needs the level cgroup")
+	fs.Var(&f.readRate, "read-rate", "bytes a second from each disk; needs the level cgroup")
+	fs.Var(&f.writeRate, "write-rate", "bytes a second to each disk; needs the level cgroup")
+	fs.StringArrayVar(&f.allow, "allow", nil, "`HOST[:PORT]` that it may reach through a proxy (docs/network.md); may be given again")
+	fs.Var(&f.hostNet, "net", "none, or host for the host's own network with nothing between")
+	fs.StringArrayVar(&f.protect, "protect", nil, "`path` below the workspace to keep read-only, or default for hooks and start-up files; may be given again")
 	fs.StringArrayVar(&f.devices, "device", nil, "`node` of a GPU to have inside, or nvidia for all that CUDA needs; may be given again")
 	f.least.level = sandbox.LevelNamespaces
 	fs.Var(&f.least, "min-level", f.least.usage())
@@ -51,11 +61,13 @@ func (f *sandboxFlags) register(fs *pflag.FlagSet) {
 // config is the sandbox that the flags describe, less the file of its records.
 func (f *sandboxFlags) config() sandbox.Config {
 	return sandbox.Config{
-		Devices: expandDevices(f.devices), MinLevel: f.least.level,
-		Root: f.root, Workspace: f.workspace, Binds: f.binds, Env: f.env, Dir: f.dir, HelperPath: f.helper,
+		Devices: expandDevices(f.devices), MinLevel: f.least.level, Net: f.net(), Allow: sandbox.AllowList{Rules: f.allow},
+		Protect: expandProtect(f.protect),
+		Root:    f.root, Workspace: f.workspace, Binds: f.binds, Env: f.env, Dir: f.dir, HelperPath: f.helper,
 		Limits: sandbox.Limits{
 			Wall: f.wall, CPU: f.cpu, Memory: int64(f.mem), Pids: f.pids,
 			Disk: int64(f.disk), Files: f.files, Output: int64(f.output),
+			CPUs: f.cpus, ReadRate: int64(f.readRate), WriteRate: int64(f.writeRate),
 		},
 		StopAtOutput: f.stopAtOutput,
 	}
@@ -67,6 +79,30 @@ func (f *sandboxFlags) open() (sandbox.Config, func() error, error) {
 	handler, closeFile, err := openAudit(f.audit)
 	c.Audit = handler
 	return c, closeFile, err
+}
+
+// net is the network that the flags ask for.
+func (f *sandboxFlags) net() sandbox.Net {
+	switch {
+	case bool(f.hostNet):
+		return sandbox.NetHost
+	case len(f.allow) > 0:
+		return sandbox.NetAllowList
+	}
+	return sandbox.NetNone
+}
+
+// expandProtect puts the paths that programs trust in the place of the word default.
+func expandProtect(names []string) []string {
+	var paths []string
+	for _, name := range names {
+		if name == "default" {
+			paths = append(paths, sandbox.DefaultProtect()...)
+		} else {
+			paths = append(paths, name)
+		}
+	}
+	return paths
 }
 
 // expandDevices puts the nodes of the host in the place of the word nvidia.
@@ -91,7 +127,8 @@ var configFlags = map[string]string{
 	"Root": "root", "Workspace": "workspace", "Binds": "bind", "Env": "env", "Dir": "dir", "HelperPath": "helper",
 	"Limits.Wall": "timeout", "Limits.CPU": "cpu", "Limits.Memory": "mem", "Limits.Pids": "pids",
 	"Limits.Disk": "disk", "Limits.Files": "files", "Limits.Output": "output", "command": "command",
-	"Devices": "device", "MinLevel": "min-level", "Audit": "audit",
+	"Limits.CPUs": "cpus", "Limits.ReadRate": "read-rate", "Limits.WriteRate": "write-rate", "Net": "net", "Allow.Rules": "allow", "Allow": "allow",
+	"Protect": "protect", "Devices": "device", "MinLevel": "min-level", "Audit": "audit",
 }
 
 // sandboxFailure sorts the errors of the sandbox: what a flag said, an output that cannot
@@ -102,7 +139,11 @@ func sandboxFailure(err error) error {
 	switch {
 	case errors.As(err, &config):
 		field, _, _ := strings.Cut(config.Field, "[")
-		return usage(err, "check --%s", configFlags[field])
+		flag, known := configFlags[field]
+		if !known {
+			flag = configFlags[strings.SplitN(field, ".", 2)[0]]
+		}
+		return usage(err, "check --%s", flag)
 	case errors.As(err, &stream):
 		return err
 	}
@@ -145,3 +186,25 @@ func (m envMap) String() string { return "" }
 
 // Type names the value in help texts.
 func (m envMap) Type() string { return "variable" }
+
+// netFlag is a flag value: none, or host.
+type netFlag bool
+
+// Set takes one of the two.
+func (n *netFlag) Set(s string) error {
+	if s != "none" && s != "host" {
+		return fmt.Errorf("%q is neither none nor host; --allow names what may be reached", s)
+	}
+	*n = s == "host"
+	return nil
+}
+
+func (n *netFlag) String() string {
+	if *n {
+		return "host"
+	}
+	return "none"
+}
+
+// Type names the value in help texts.
+func (n *netFlag) Type() string { return "network" }

@@ -22,6 +22,7 @@ type serveFlags struct {
 	hosts    []string
 	key      string
 	parallel int
+	pool     int
 	engine   engineFlags
 	sandbox  sandboxFlags
 }
@@ -59,6 +60,7 @@ Where none is given, one is made and printed.`,
 	fs.StringArrayVar(&f.hosts, "allow-host", nil, "further `name` that clients may reach it by; may be given again")
 	fs.StringVar(&f.key, "key", "", "`key` that clients must send; $LM_SANDBOX_KEY keeps it from other users' eyes")
 	fs.IntVar(&f.parallel, "parallel", 0, "`number` of requests that the model answers at once; 0: 4")
+	fs.IntVar(&f.pool, "pool", 2, "`number` of sandboxes to keep ready for the next commands; 0: none")
 	f.sandbox.least.orNone = true
 	f.engine.register(fs)
 	f.sandbox.register(fs)
@@ -75,8 +77,19 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAudit()) }()
-	if err := f.trySandbox(ctx, std, config); err != nil {
+	isThere, err := f.trySandbox(ctx, std, config)
+	if err != nil {
 		return err
+	}
+	if config.Audit != nil {
+		config.Audit = server.WithClient(config.Audit)
+	}
+	var pool *sandbox.Pool
+	if isThere && f.pool > 0 {
+		if pool, err = sandbox.NewPool(config, f.pool); err != nil {
+			return sandboxFailure(err)
+		}
+		defer func() { err = errors.Join(err, pool.Close()) }()
 	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", f.addr)
@@ -91,7 +104,7 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 	defer func() { err = errors.Join(err, e.Close()) }()
 
 	s, err := server.New(server.Options{
-		Engine: e, ModelName: m.Name, Sandbox: config,
+		Engine: e, ModelName: m.Name, Sandbox: config, Pool: pool,
 		Addr: f.addr, AllowedHosts: f.hosts, Key: key,
 		OllamaURL: os.Getenv("OLLAMA_URL"), OllamaModel: os.Getenv("OLLAMA_MODEL"),
 		Logger: slog.New(slog.NewTextHandler(std.err, nil)),
@@ -125,19 +138,19 @@ func serveKey(addr, given string) (key string, made bool, err error) {
 }
 
 // trySandbox runs one command as a request would, so that a host without a sandbox
-// shows at the start and not at the first request.
-func (f *serveFlags) trySandbox(ctx context.Context, std stdio, config sandbox.Config) error {
+// shows at the start and not at the first request; false where one can do without.
+func (f *serveFlags) trySandbox(ctx context.Context, std stdio, config sandbox.Config) (bool, error) {
 	_, err := sandbox.Run(ctx, config, "true")
 	var invalid *sandbox.ErrConfig
 	var unwritten *sandbox.ErrAudit
 	switch {
 	case err == nil || ctx.Err() != nil:
-		return ctx.Err()
+		return err == nil, ctx.Err()
 	case errors.As(err, &invalid), errors.As(err, &unwritten):
-		return sandboxFailure(err)
+		return false, sandboxFailure(err)
 	case f.sandbox.least.level > 0:
-		return &failure{code: exitSandbox, err: err, hint: "'lm-sandbox doctor' says what is missing; --min-level none serves the model and refuses commands"}
+		return false, &failure{code: exitSandbox, err: err, hint: "'lm-sandbox doctor' says what is missing; --min-level none serves the model and refuses commands"}
 	}
 	_, err = fmt.Fprintf(std.err, "lm-sandbox: warning: commands are refused, this host allows no sandbox: %v\n", err)
-	return err
+	return false, err
 }

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
 	"strings"
 
@@ -52,11 +51,7 @@ func (s *Server) runBash(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer s.bash.gate.leave()
-	config := s.bash.config
-	if config.Audit != nil {
-		config.Audit = config.Audit.WithAttrs([]slog.Attr{slog.String("client", r.RemoteAddr)})
-	}
-	result, err := s.bash.run(r.Context(), config, cmd)
+	result, err := s.bash.run(context.WithValue(r.Context(), clientKey{}, r.RemoteAddr), s.bash.config, cmd)
 	if err != nil {
 		return sandboxError(r.Context(), err)
 	}

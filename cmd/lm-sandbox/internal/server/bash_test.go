@@ -102,7 +102,7 @@ func TestRunBashCannotRun(t *testing.T) {
 // Nothing of a command leaves the service that is not on record; records name the client.
 func TestRunBashAudit(t *testing.T) {
 	var log bytes.Buffer
-	s := runs(newServer(t, Options{Sandbox: sandbox.Config{Audit: slog.NewJSONHandler(&log, nil)}}),
+	s := runs(newServer(t, Options{Sandbox: sandbox.Config{Audit: WithClient(slog.NewJSONHandler(&log, nil))}}),
 		func(ctx context.Context, c sandbox.Config, _ string) (sandbox.Result, error) {
 			require.NoError(t, c.Audit.Handle(ctx, slog.Record{}))
 			return sandbox.Result{Stdout: []byte("shown")}, &sandbox.ErrAudit{Path: "/srv/audit.jsonl", Err: syscall.ENOSPC}

@@ -34,6 +34,7 @@ type Options struct {
 	ModelName string // reported by /v1/models and in every completion
 
 	Sandbox         sandbox.Config // what every command of /run-bash/ gets; requests cannot change it
+	Pool            *sandbox.Pool  // made of Sandbox, for commands to start faster; nil = none. It stays the caller's
 	MaxSandboxes    int            // commands at once; 0 = one per CPU, at least 4
 	MaxSandboxQueue int            // commands that may wait for their turn, the next get 429; 0 = 256
 
@@ -142,7 +143,13 @@ func CheckKey(addr, key string) error {
 
 func newBashRunner(o Options) bashRunner {
 	turns := newGate(orDefault(o.MaxSandboxes, max(4, runtime.GOMAXPROCS(0))), orDefault(o.MaxSandboxQueue, 256))
-	return bashRunner{config: o.Sandbox, gate: turns, run: sandbox.Run}
+	run := sandbox.Run
+	if o.Pool != nil {
+		run = func(ctx context.Context, _ sandbox.Config, command string) (sandbox.Result, error) {
+			return o.Pool.Run(ctx, sandbox.Lease{}, command)
+		}
+	}
+	return bashRunner{config: o.Sandbox, gate: turns, run: run}
 }
 
 func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
