@@ -75,13 +75,13 @@ func TestSandboxFlags(t *testing.T) {
 		"--workspace", "w", "--root", "r", "--dir", "/d", "--helper", "h", "--env", "A=b=c", "--bind", "/a:/b", "--bind", "/c:/d:rw",
 		"--timeout", "1s", "--cpu", "2s", "--mem", "3K", "--disk", "4M", "--output", "5", "--pids", "6", "--files", "7", "--stop-at-output",
 		"--device", "/dev/nvidia0", "--device", "nvidia", "--min-level", "cgroup", "--audit", "a",
-		"--cpus", "0.5", "--read-rate", "1K", "--write-rate", "2K", "--allow", "example.com", "--allow", "*.org:443", "--protect", ".envrc", "--protect", "default",
+		"--workspace-bytes", "8K", "--workspace-files", "9", "--cpus", "0.5", "--read-rate", "1K", "--write-rate", "2K", "--allow", "example.com", "--allow", "*.org:443", "--protect", ".envrc", "--protect", "default",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := f.config()
-	if want := (sandbox.Limits{Wall: 1e9, CPU: 2e9, Memory: 3 << 10, Disk: 4 << 20, Output: 5, Pids: 6, Files: 7, CPUs: 0.5, ReadRate: 1 << 10, WriteRate: 2 << 10}); c.Limits != want {
+	if want := (sandbox.Limits{Wall: 1e9, CPU: 2e9, Memory: 3 << 10, Disk: 4 << 20, Output: 5, Pids: 6, Files: 7, CPUs: 0.5, ReadRate: 1 << 10, WriteRate: 2 << 10, Workspace: 8 << 10, WorkspaceFiles: 9}); c.Limits != want {
 		t.Errorf("limits %+v, want %+v", c.Limits, want)
 	}
 	if c.Workspace != "w" || c.Root != "r" || c.Dir != "/d" || c.HelperPath != "h" || c.Env["A"] != "b=c" || !c.StopAtOutput {

@@ -27,6 +27,8 @@ type sandboxFlags struct {
 	hostNet                      netFlag
 	cpus                         float64
 	readRate, writeRate          byteSize
+	growth                       byteSize
+	newFiles                     int64
 }
 
 func (f *sandboxFlags) register(fs *pflag.FlagSet) {
@@ -45,6 +47,8 @@ func (f *sandboxFlags) register(fs *pflag.FlagSet) {
 	fs.IntVar(&f.files, "files", sandbox.DefaultFiles, "`number` of open files of each process")
 	fs.Var(&f.output, "output", "what is kept of stdout, and of stderr, for JSON")
 	fs.BoolVar(&f.stopAtOutput, "stop-at-output", false, "end the command once it writes more than --output")
+	fs.Var(&f.growth, "workspace-bytes", "how much the workspace may grow (default no bound)")
+	fs.Int64Var(&f.newFiles, "workspace-files", 0, "by how many `files` the workspace may grow (default no bound)")
 	fs.Float64Var(&f.cpus, "cpus", 0, "`number` of processors that it may use at once, 0.5 for example; needs the level cgroup")
 	fs.Var(&f.readRate, "read-rate", "bytes a second from each disk; needs the level cgroup")
 	fs.Var(&f.writeRate, "write-rate", "bytes a second to each disk; needs the level cgroup")
@@ -67,7 +71,7 @@ func (f *sandboxFlags) config() sandbox.Config {
 		Limits: sandbox.Limits{
 			Wall: f.wall, CPU: f.cpu, Memory: int64(f.mem), Pids: f.pids,
 			Disk: int64(f.disk), Files: f.files, Output: int64(f.output),
-			CPUs: f.cpus, ReadRate: int64(f.readRate), WriteRate: int64(f.writeRate),
+			CPUs: f.cpus, ReadRate: int64(f.readRate), WriteRate: int64(f.writeRate), Workspace: int64(f.growth), WorkspaceFiles: f.newFiles,
 		},
 		StopAtOutput: f.stopAtOutput,
 	}
@@ -127,7 +131,7 @@ var configFlags = map[string]string{
 	"Root": "root", "Workspace": "workspace", "Binds": "bind", "Env": "env", "Dir": "dir", "HelperPath": "helper",
 	"Limits.Wall": "timeout", "Limits.CPU": "cpu", "Limits.Memory": "mem", "Limits.Pids": "pids",
 	"Limits.Disk": "disk", "Limits.Files": "files", "Limits.Output": "output", "command": "command",
-	"Limits.CPUs": "cpus", "Limits.ReadRate": "read-rate", "Limits.WriteRate": "write-rate", "Net": "net", "Allow.Rules": "allow", "Allow": "allow",
+	"Limits.Workspace": "workspace-bytes", "Limits.WorkspaceFiles": "workspace-files", "Limits.CPUs": "cpus", "Limits.ReadRate": "read-rate", "Limits.WriteRate": "write-rate", "Net": "net", "Allow.Rules": "allow", "Allow": "allow",
 	"Protect": "protect", "Devices": "device", "MinLevel": "min-level", "Audit": "audit",
 }
 
