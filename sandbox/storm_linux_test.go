@@ -139,7 +139,7 @@ func (s *storm) batch(n int, r *rand.Rand) {
 
 // one is one run and what disturbs it.
 func (s *storm) one(r *rand.Rand) error {
-	moment := time.Duration(r.IntN(25_000)) * time.Microsecond
+	moment, whom := time.Duration(r.IntN(25_000))*time.Microsecond, r.Uint64()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	c := Config{Limits: Limits{Wall: 20 * time.Second}}
@@ -150,10 +150,10 @@ func (s *storm) one(r *rand.Rand) error {
 	case 0, 1: // the context ends
 		defer time.AfterFunc(moment, cancel).Stop()
 	case 2, 3, 4: // somebody of the tree is killed: launcher, pid 1, command, or a child of it
-		defer time.AfterFunc(moment, func() { s.strike(r.Uint64(), unix.SIGKILL) }).Stop()
+		defer time.AfterFunc(moment, func() { s.strike(whom, unix.SIGKILL) }).Stop()
 	case 5: // stopped for a while, in which the context ends
 		defer time.AfterFunc(moment, func() {
-			s.strike(r.Uint64(), unix.SIGSTOP)
+			s.strike(whom, unix.SIGSTOP)
 			cancel()
 		}).Stop()
 	case 6:
