@@ -3,7 +3,7 @@ package sandbox
 import (
 	"context"
 	"fmt"
-
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -123,22 +123,32 @@ func TestSessionTerminalRequests(t *testing.T) {
 // 84: a terminal that is stopped (XOFF) or spoilt holds up those who write to it, and
 // neither Exec nor the next command.
 func TestSessionTerminalSpoilt(t *testing.T) {
-	s := opened(t, Config{})
+	dir := t.TempDir()
+	s := opened(t, Config{Workspace: dir})
 	screen := at(t, s)
 	screen.typed("\x13") // Ctrl-S
 	require.Equal(t, "alive\n", says(t, s, "echo alive"))
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	ended := make(chan error, 1)
 	go func() {
-		screen.expect("ready\r\n")
-		screen.typed("\x13x\r")
+		_, err := s.Exec(ctx, "echo ready >/dev/tty; read x; touch held; echo held >/dev/tty; sleep 300")
+		ended <- err
 	}()
-	_, err := s.Exec(ctx, "echo ready >/dev/tty; read x; echo held >/dev/tty; sleep 300")
-	require.ErrorIs(t, err, context.DeadlineExceeded)
+	screen.expect("ready\r\n")
+	screen.typed("\x13x\r")
+	require.Eventually(t, func() bool {
+		_, err := os.Stat(dir + "/held")
+		return err == nil
+	}, deadline, time.Millisecond)
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
 	require.Equal(t, "alive\n", says(t, s, "echo alive"))
 	screen.typed("\x11") // Ctrl-Q
 	require.Equal(t, 0, do(t, s, "echo released >/dev/tty").ExitCode)
 	screen.expect("released\r\n")
+	s = opened(t, Config{})
+	screen = watch(t, s)
 	for _, command := range []string{"stty raw -echo; stty 0", "reset >/dev/tty 2>&1", "stty -icanon -isig min 0 time 0", "stty cols 0 rows 0", "printf '\\ec\\e[?1049h\\e[3J' >/dev/tty"} {
 		_, err := s.Exec(background(t), command)
 		require.NoError(t, err, command)
