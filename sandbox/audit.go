@@ -187,7 +187,8 @@ func errorClass(err error) string {
 	for _, known := range []struct {
 		err  error
 		name string
-	}{{context.Canceled, "canceled"}, {context.DeadlineExceeded, "deadline"}, {ErrUnsupported, "ErrUnsupported"}, {ErrClosed, "ErrClosed"}, {ErrPoolClosed, "ErrPoolClosed"}} {
+	}{{context.Canceled, "canceled"}, {context.DeadlineExceeded, "deadline"}, {ErrUnsupported, "ErrUnsupported"}, {ErrClosed, "ErrClosed"}, {ErrPoolClosed, "ErrPoolClosed"},
+		{ErrOverlayClosed, "ErrOverlayClosed"}, {ErrBusy, "ErrBusy"}} {
 		if errors.Is(err, known.err) {
 			return known.name
 		}
@@ -203,7 +204,7 @@ func errorClass(err error) string {
 // flat is the tree of an error, parents first.
 func flat(err error) []error {
 	list := []error{err}
-	switch e := err.(type) {
+	switch e := any(err).(type) { // each error by itself, not what it wraps
 	case interface{ Unwrap() error }:
 		if inner := e.Unwrap(); inner != nil {
 			list = append(list, flat(inner)...)

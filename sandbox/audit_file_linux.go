@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -93,7 +94,7 @@ func (s *auditSink) Write(line []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	b := append(seal, ascii(line)...)
+	b := slices.Concat(seal, ascii(line))
 	if len(b) == 0 {
 		return 0, nil
 	}

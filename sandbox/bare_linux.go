@@ -80,10 +80,6 @@ func (c *Config) checkBare(session bool) error {
 		what = "Overlay is a mount"
 	case len(c.Protect) > 0:
 		what = "Protect is a mount"
-	case c.Overlay != nil:
-		what = "Overlay is mounted"
-	case len(c.Protect) > 0 && c.Workspace != "":
-		what = "Protect is by mounts"
 	}
 	for i, b := range c.Binds {
 		if source, err := filepath.EvalSymlinks(b.Source); err == nil && source != b.Target {

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/cgroup"
@@ -46,8 +47,10 @@ func (c *Config) group(l Limits, r *proto.Request) (*cgroup.Group, error) {
 	return g, nil
 }
 
-// besideGroup lets the group refuse a process first, and count that.
+// besideGroup lets the group refuse a process first, and count that; and memory that
+// is only reserved, as sanitizers do by the terabyte, is none to the group.
 func besideGroup(r *proto.Run) {
+	r.Limits = slices.DeleteFunc(r.Limits, func(l proto.Limit) bool { return l.Resource == unix.RLIMIT_DATA })
 	for i := range r.Limits {
 		if r.Limits[i].Resource == unix.RLIMIT_NPROC {
 			r.Limits[i].Value++

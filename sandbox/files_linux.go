@@ -31,12 +31,12 @@ func (o owner) do(f func() error) error {
 	if err != nil {
 		return err
 	}
-	defer unix.SetfsgidRetGid(group)
+	defer func() { _, _ = unix.SetfsgidRetGid(group) }()
 	user, err := unix.SetfsuidRetUid(o.uid)
 	if err != nil {
 		return err
 	}
-	defer unix.SetfsuidRetUid(user)
+	defer func() { _, _ = unix.SetfsuidRetUid(user) }()
 	if now, _ := unix.SetfsuidRetUid(-1); now != o.uid {
 		return unix.EPERM
 	}

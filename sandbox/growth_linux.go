@@ -180,11 +180,12 @@ func (w *walk) directory(at int, name string, depth int) error {
 
 func (w *walk) entry(dir int, name string, depth int) error {
 	var st unix.Stat_t
-	if unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		return nil // gone
+	there := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+	if !there {
+		return nil
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR && st.Nlink > 1 {
-		id := inode{uint64(st.Dev), st.Ino}
+		id := inode{st.Dev, st.Ino}
 		if w.links[id] {
 			return nil
 		}

@@ -31,8 +31,8 @@ type Limits struct {
 	// moment: pages, files on the sandbox's tmpfs, page tables, pipes, sockets; the
 	// page cache of the host's files gives way first. Without one it is anonymous
 	// and shared memory and page tables, as pid 1 samples it every 20 to 100 ms.
-	// Between two samples one process can reach twice the limit (RLIMIT_DATA),
-	// several can reach more. What no process maps is not seen then: files on the
+	// Between two samples one process can reach twice the limit (RLIMIT_DATA, by which
+	// programs that reserve far more, those with sanitizers, fail), several can reach more. What no process maps is not seen then: files on the
 	// sandbox's tmpfs (they count in Disk), and what the kernel keeps for sockets,
 	// pipes and other open files, hundreds of megabytes at the default Pids and
 	// Files. memfds and System V objects cannot be made. When the host itself runs

@@ -77,6 +77,17 @@ func TestGroupMemory(t *testing.T) {
 	}
 }
 
+// What is reserved and not used is no memory to the group.
+func TestGroupReserves(t *testing.T) {
+	needGroup(t)
+	const reserve = "python3 -c 'import mmap; m = mmap.mmap(-1, 1 << 40, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000); m[1 << 39] = 7; print(m[1 << 39])'"
+	r := run(t, Config{Limits: Limits{Memory: 64 << 20}}, reserve)
+	require.Equal(t, "7\n", string(r.Stdout), "%s", r.Stderr)
+	require.Less(t, r.Usage.MemoryPeak, int64(64<<20))
+	withoutGroups(t)
+	require.Contains(t, string(run(t, Config{}, reserve).Stderr), "Cannot allocate memory", "the control")
+}
+
 func TestGroupCPUs(t *testing.T) {
 	needGroup(t)
 	const spin = "for i in 1 2 3 4; do (while :; do :; done) & done; sleep 1; exit 0"

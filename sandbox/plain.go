@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -54,7 +55,7 @@ func NewPlainWriter(w io.Writer) *PlainWriter {
 func (w *PlainWriter) Write(b []byte) (int, error) {
 	rest := b
 	if len(w.held) > 0 {
-		rest = append(w.held, b...)
+		rest = slices.Concat(w.held, b)
 	}
 	for len(rest) > 0 && utf8.FullRune(rest) {
 		r, n := utf8.DecodeRune(rest)

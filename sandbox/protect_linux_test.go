@@ -128,7 +128,7 @@ func TestProtectAbsent(t *testing.T) {
 
 func TestProtectLinks(t *testing.T) {
 	outside := t.TempDir()
-	make := func() string {
+	linked := func() string {
 		ws := repository(t)
 		require.NoError(t, os.Rename(filepath.Join(ws, ".git"), filepath.Join(ws, "real")))
 		require.NoError(t, os.Symlink("real", filepath.Join(ws, ".git")))
@@ -146,12 +146,12 @@ func TestProtectLinks(t *testing.T) {
 		"rm .git; mkdir -p .git/hooks; echo evil > .git/fine":                                               {".git"},
 		"rm .bashrc .vscode; ln -s elsewhere .bashrc; ln -s " + outside + "/x .vscode":                      {".bashrc", ".vscode"},
 	} {
-		ws := make()
+		ws := linked()
 		r := run(t, Config{Workspace: ws, Protect: DefaultProtect()}, attack)
 		require.Equal(t, violations, r.ProtectViolations, attack)
 		require.Empty(t, evil(t, ws, "real/config", "dot/bashrc", "real/hooks/pre-commit"), attack)
 
-		o := overlayOn(t, make())
+		o := overlayOn(t, linked())
 		run(t, Config{Overlay: o, Protect: DefaultProtect()}, attack)
 		_, err := o.Commit(t.Context())
 		var refused *ErrProtected

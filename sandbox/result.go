@@ -48,8 +48,6 @@ type Result struct {
 	ProtectViolations []string
 	// Duration is from the call of Run or Start to the end that Run or Wait saw.
 	Duration time.Duration
-	// CPU is Usage.CPU.
-	CPU time.Duration
 	// Net is what was asked of the proxy of [NetAllowList], in that order, the first
 	// [MaxNetRecords]; NetTruncated says that there was more.
 	Net          []NetRecord

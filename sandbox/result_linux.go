@@ -26,7 +26,6 @@ func (p *process) conclude(frame any, helper *remains) {
 
 	e, ok := frame.(proto.Exit)
 	r.Usage = p.account(e)
-	r.CPU = r.Usage.CPU
 	if ok {
 		r.status(syscall.WaitStatus(e.WaitStatus))
 		r.Limit = p.limits.hit(r, e.Hit)
@@ -99,7 +98,7 @@ func (l Limits) hit(r *Result, h proto.Hit) LimitKind {
 		return LimitMemory
 	case h&proto.HitCPU != 0:
 		return LimitCPU
-	case (by(unix.SIGXCPU) || by(unix.SIGKILL)) && r.CPU >= cpu*3/4:
+	case (by(unix.SIGXCPU) || by(unix.SIGKILL)) && r.Usage.CPU >= cpu*3/4:
 		return LimitCPU
 	case by(unix.SIGXFSZ) && (r.Signal != "" || h&proto.HitDisk != 0):
 		return LimitDisk

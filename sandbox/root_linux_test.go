@@ -100,7 +100,7 @@ func TestRootFromTarRefused(t *testing.T) {
 
 // A tree made to show the host.
 func TestRootHostile(t *testing.T) {
-	make := func() string {
+	tree := func() string {
 		root := t.TempDir()
 		require.NoError(t, os.Chmod(root, 0o755))
 		require.NoError(t, os.MkdirAll(filepath.Join(root, "usr/bin"), 0o755))
@@ -110,14 +110,14 @@ func TestRootHostile(t *testing.T) {
 		return root
 	}
 	var config *ErrConfig
-	etc := make()
+	etc := tree()
 	require.NoError(t, os.Symlink("/etc", filepath.Join(etc, "etc")))
 	_, err := Start(t.Context(), Config{Root: etc}, "/usr/bin/probe", "threads")
 	require.ErrorAs(t, err, &config)
 	require.Equal(t, "Root", config.Field)
 	_, err = Start(t.Context(), Config{Root: "/"}, "/usr/bin/true")
 	require.ErrorAs(t, err, &config)
-	links := make()
+	links := tree()
 	secret := filepath.Join(t.TempDir(), "secret")
 	require.NoError(t, os.WriteFile(secret, []byte("x"), 0o666))
 	for name, target := range map[string]string{"lib": "/proc/1/root", "opt": filepath.Dir(secret), "srv": "../../../../../.." + filepath.Dir(secret), "usr/out": filepath.Dir(secret)} {

@@ -20,7 +20,7 @@ func installHelper(w io.Writer, path, profiles string) error {
 		return err
 	}
 	fmt.Fprintln(w, "installed", path)
-	if st, err := os.Stat(profiles); err != nil || !st.IsDir() {
+	if !isDir(profiles) {
 		fmt.Fprintln(w, "this host has no AppArmor profiles; none is needed")
 		return nil
 	}
@@ -33,4 +33,9 @@ func installHelper(w io.Writer, path, profiles string) error {
 		fmt.Fprintln(w, "use it:  --helper", path)
 	}
 	return nil
+}
+
+func isDir(path string) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.IsDir()
 }

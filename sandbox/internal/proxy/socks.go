@@ -51,7 +51,7 @@ func (s *Server) serveSOCKS(c net.Conn) {
 	d, code, err := readSOCKS(in)
 	if err != nil {
 		s.malformed(err)
-		reply(c, code)
+		_ = reply(c, code)
 		finish(c)
 		return
 	}
@@ -60,7 +60,7 @@ func (s *Server) serveSOCKS(c net.Conn) {
 	defer f.end()
 	up, err := s.connect(f, d)
 	if err != nil {
-		reply(c, socksCode(err))
+		_ = reply(c, socksCode(err))
 		finish(c)
 		return
 	}

@@ -19,9 +19,9 @@ var shownEtc = []string{"group", "host.conf", "nsswitch.conf", "passwd"}
 func Shown() []proto.Op {
 	p := &plan{}
 	read := func(name string) {
-		real, err := filepath.EvalSymlinks("/" + name)
+		source, err := filepath.EvalSymlinks("/" + name)
 		if err == nil { // what is not there needs no rule
-			p.bind(strings.TrimPrefix(real, "/"), real, proto.BindReadOnly)
+			p.bind(strings.TrimPrefix(source, "/"), source, proto.BindReadOnly)
 		}
 	}
 	for _, d := range systemDirs {
