@@ -2,7 +2,6 @@ package sandbox
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,20 +124,25 @@ func bareIdentity(workspace string, spare uint32) (uid, gid uint32, err error) {
 	return owner, spare, nil
 }
 
+// makePrivate makes a directory with those that the command may write to. It stays the
+// caller's itself: others of the command's uid could move it away.
 func makePrivate(uid, gid uint32) (string, error) {
 	dir, err := os.MkdirTemp("", "lm-sandbox-")
 	if err != nil {
 		return "", err
 	}
 	dir, err = filepath.EvalSymlinks(dir)
-	for _, name := range []string{"home", "tmp", "workspace", ""} {
+	for _, name := range []string{"home", "tmp", "workspace"} {
 		path := filepath.Join(dir, name)
-		if name != "" && err == nil {
+		if err == nil {
 			err = os.Mkdir(path, 0o700)
 		}
 		if err == nil && os.Geteuid() == 0 {
 			err = os.Chown(path, int(uid), int(gid))
 		}
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o711)
 	}
 	if err != nil {
 		_ = os.RemoveAll(dir)
@@ -147,24 +151,17 @@ func makePrivate(uid, gid uint32) (string, error) {
 	return dir, nil
 }
 
-// removePrivate removes what nobody uses any more. The command may have taken
-// the owner's rights away from its directories.
+// removePrivate removes what nobody uses any more.
 func (p *process) removePrivate() {
-	if p.private == "" || os.RemoveAll(p.private) == nil {
+	if p.private == "" {
 		return
 	}
-	root, err := os.OpenRoot(p.private)
+	root, err := os.OpenRoot(filepath.Dir(p.private))
 	if err != nil {
 		return
 	}
 	defer root.Close()
-	_ = fs.WalkDir(root.FS(), ".", func(name string, d fs.DirEntry, _ error) error {
-		if d != nil && d.IsDir() {
-			_ = root.Chmod(name, 0o700)
-		}
-		return nil
-	})
-	_ = os.RemoveAll(p.private)
+	_ = removeTree(root, filepath.Base(p.private))
 }
 
 // bareOps are the host's paths that may be used.

@@ -283,40 +283,6 @@ func (o *overlay) close() error {
 	return errors.Join(err, o.base.Close())
 }
 
-// removeTree removes what a sandbox may have made, unreadable directories too.
-func removeTree(root *os.Root, name string) error {
-	if root.RemoveAll(name) == nil {
-		return nil
-	}
-	if err := unlock(root, name); err != nil {
-		return err
-	}
-	return root.RemoveAll(name)
-}
-
-// unlock makes the directories of a tree accessible to their owner.
-func unlock(root *os.Root, name string) error {
-	if err := root.Chmod(name, 0o700); err != nil {
-		return err
-	}
-	st, err := root.Lstat(name)
-	if err != nil {
-		return err
-	}
-	dir, err := openSame(root, name, st)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	list, err := fs.ReadDir(dir.FS(), ".")
-	for _, e := range list {
-		if e.IsDir() {
-			err = errors.Join(err, unlock(dir, e.Name()))
-		}
-	}
-	return err
-}
-
 // lockNew makes a file that is locked from its first moment under that name.
 func lockNew(dir *os.Root) (*os.File, error) {
 	temp := temporary()

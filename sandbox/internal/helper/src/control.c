@@ -182,7 +182,8 @@ void control_started(void)
 	for (int i = 0; i < LENT_COUNT; i++)
 		if (lent_mask & 1u << i)
 			fds[n++] = lent[i];
-	send_files(FRAME_STARTED, body, sizeof body, fds, n);
+	if (!send_files(FRAME_STARTED, body, sizeof body, fds, n))
+		fail(STAGE_LIMITS, errno, "open files for the caller");
 	for (uint32_t i = 0; i < n; i++)
 		close(fds[i]);
 }

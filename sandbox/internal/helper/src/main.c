@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 // The first victims of the kernel when memory runs out, rather than the Go
@@ -17,6 +18,19 @@ static void volunteer(void)
 	if (fd >= 0 && write(fd, "1000", 4) < 0)
 		fail(STAGE_LIMITS, errno, "oom_score_adj");
 	close(fd);
+}
+
+// The kernel bounds the files of one user that are under way between processes by the
+// limit of the sender. The payloads of all sandboxes of that user are among them: their
+// limit must not be ours.
+static void raise_files(void)
+{
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		fail(STAGE_LIMITS, errno, "RLIMIT_NOFILE");
+	files.rlim_cur = files.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+		fail(STAGE_LIMITS, errno, "RLIMIT_NOFILE");
 }
 
 // Waits for init, and with it for the whole tree: the kernel ends a pid
@@ -64,6 +78,7 @@ int main(void)
 		return run_errand(&errand);
 	reset_signals();
 	volunteer();
+	raise_files();
 	cgroup_enter(&r);
 	if (r.build_flags & BUILD_BARE)
 		return bare_run(&r);
