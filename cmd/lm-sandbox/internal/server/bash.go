@@ -68,8 +68,9 @@ func (s *Server) runBash(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// sandboxError is the answer where a command could not be run at all. Its text names
-// the remedy: it is for the operator, who is the one to have set the sandbox up.
+// sandboxError is the answer where a command could not be run at all. Errors of the
+// sandbox name paths of the host, which are for the log: a client is told the remedy for
+// a host that refuses sandboxes as such, which is a text of the sandbox's own.
 func sandboxError(ctx context.Context, err error) error {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return cancelled(ctx)
@@ -85,8 +86,16 @@ func sandboxError(ctx context.Context, err error) error {
 			message: "the command ran and its record could not be written: its output is withheld", cause: err,
 		}
 	}
+	message := "the command could not be run: the service's log has the reason under this answer's X-Request-Id"
+	var level *sandbox.ErrLevel
+	var namespace *sandbox.ErrUserNamespace
+	switch {
+	case errors.As(err, &level):
+		message += "; " + level.Remedy
+	case errors.As(err, &namespace):
+		message += "; " + namespace.Remedy
+	}
 	return &apiError{
-		status: http.StatusInternalServerError, kind: "server_error", code: "sandbox_unavailable",
-		message: err.Error() + " (\"lm-sandbox doctor\" shows what this machine lacks)", cause: err,
+		status: http.StatusInternalServerError, kind: "server_error", code: "sandbox_unavailable", message: message, cause: err,
 	}
 }

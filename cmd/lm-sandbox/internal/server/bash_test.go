@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -88,15 +89,37 @@ func TestRunBashConfigIsFixed(t *testing.T) {
 	assert.Equal(t, want, got)
 }
 
+// A client learns what to do about a host that has no sandboxes, and no path of any host.
 func TestRunBashCannotRun(t *testing.T) {
-	s := runs(newServer(t, Options{}), func(context.Context, sandbox.Config, string) (sandbox.Result, error) {
-		return sandbox.Result{}, fmt.Errorf("sandbox: user namespaces are off: set the sysctl: %w", errors.ErrUnsupported)
-	})
-	got := post(t, start(t, s)+"/run-bash/", `{"cmd":"true"}`)
-	require.Equal(t, 500, got.status)
-	failure := got.failure(t)
-	assert.Equal(t, "sandbox_unavailable", failure.Code)
-	assert.Contains(t, failure.Message, "set the sysctl")
+	const secret = "/srv/secret"
+	for _, test := range []struct {
+		err    error
+		remedy string
+	}{
+		{&sandbox.ErrUserNamespace{Reason: secret, Remedy: "set the sysctl", Err: syscall.EPERM}, "set the sysctl"},
+		{&sandbox.ErrLevel{Reason: secret, Remedy: "delegate a group", Err: errors.New(secret)}, "delegate a group"},
+		{&sandbox.ErrOwner{Path: secret, Remedy: "give it away", Err: syscall.EINVAL}, ""},
+		{&sandbox.ErrSetup{Stage: "mount", Detail: secret, Err: syscall.EIO}, ""},
+		{&sandbox.ErrConfig{Field: "Binds[0].Source", Reason: secret}, ""},
+		{&sandbox.ErrExec{Path: secret, Err: syscall.ENOENT}, ""},
+		{&sandbox.ErrOverlay{Path: secret, Remedy: secret}, ""},
+		{&sandbox.ErrDevice{Path: secret, Remedy: secret, Err: syscall.EACCES}, ""},
+		{fmt.Errorf("sandbox: %s: %w", secret, errors.ErrUnsupported), ""},
+	} {
+		var log bytes.Buffer
+		s := runs(newServer(t, Options{Logger: slog.New(slog.NewJSONHandler(&log, nil))}), func(context.Context, sandbox.Config, string) (sandbox.Result, error) {
+			return sandbox.Result{}, test.err
+		})
+		got := post(t, start(t, s)+"/run-bash/", `{"cmd":"true"}`)
+		require.Equal(t, 500, got.status)
+		failure := got.failure(t)
+		assert.Equal(t, "sandbox_unavailable", failure.Code)
+		assert.Contains(t, failure.Message, test.remedy)
+		assert.NotContains(t, failure.Message, secret, "%T", test.err)
+		require.Eventually(t, func() bool { return strings.Contains(log.String(), "request failed") }, 10*time.Second, time.Millisecond)
+		assert.Contains(t, log.String(), secret, "%T: the operator learns it", test.err)
+		assert.Contains(t, log.String(), got.header.Get("X-Request-Id"))
+	}
 }
 
 // Nothing of a command leaves the service that is not on record; records name the client.
