@@ -89,10 +89,10 @@ func (f *flow) because(reason string) {
 }
 
 func (f *flow) end() {
+	f.mu.Lock()
 	if f.idle != nil {
 		f.idle.Stop()
 	}
-	f.mu.Lock()
 	f.record.Duration = max(time.Since(f.record.Start), 1)
 	f.mu.Unlock()
 	f.tell()
@@ -161,10 +161,7 @@ func (f *flow) watch(ends ...net.Conn) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.idle = time.AfterFunc(f.s.IdleTimeout, func() {
-		if left := f.s.IdleTimeout - (time.Since(f.record.Start) - time.Duration(f.last.Load())); left > 0 {
-			f.mu.Lock()
-			f.idle.Reset(left)
-			f.mu.Unlock()
+		if f.busy() {
 			return
 		}
 		f.because("idle for " + f.s.IdleTimeout.String())
@@ -172,4 +169,19 @@ func (f *flow) watch(ends ...net.Conn) {
 			c.Close()
 		}
 	})
+}
+
+// busy says that a flow is not idle, and looks again later; or that it has ended just
+// now: its client may have begun another one.
+func (f *flow) busy() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.record.Duration > 0 {
+		return true
+	}
+	left := f.s.IdleTimeout - (time.Since(f.record.Start) - time.Duration(f.last.Load()))
+	if left > 0 {
+		f.idle.Reset(left)
+	}
+	return left > 0
 }
