@@ -56,7 +56,7 @@ func (p *process) dial(ctx context.Context, network, address string) (net.Conn, 
 
 // connect has pid 1, which is where the network is, start to connect, and waits itself.
 func (p *process) connect(ctx context.Context, t target) (net.Conn, error) {
-	files, err := p.order(ctx, proto.EncodeDial(t.family, t.port, t.address))
+	files, err := p.order(ctx, proto.EncodeDial(t.family, t.port, t.address), 1)
 	if err != nil {
 		var errno syscall.Errno
 		if errors.As(err, &errno) {

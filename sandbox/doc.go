@@ -35,7 +35,7 @@
 //
 // # How it is made
 //
-// A static helper of 50 kB, embedded in this package and written in C, is
+// A static helper of 70 kB, embedded in this package and written in C, is
 // executed by plain os/exec from a sealed file in memory; the Go process itself
 // never forks, so that its size does not matter (a clone of a user namespace
 // from Go copies the page tables of a loaded model). The helper closes every
@@ -51,8 +51,8 @@
 // # Who it is on the host
 //
 // Never root and never nobody. The helper itself is root, for a root caller,
-// until it has opened what is lent, before it makes the sandbox. For an unprivileged caller it is the caller;
-// its supplementary groups cannot be dropped. For a root caller it is the owner
+// until it has opened what is lent, before it makes the sandbox. For an
+// unprivileged caller it is the caller; its supplementary groups cannot be dropped. For a root caller it is the owner
 // of the workspace, or, where that is root, a uid of its own (1900000000), to
 // which the workspace is lent by an idmapped mount: files that the command makes
 // belong to the workspace's owner. Nothing is ever chowned or chmodded.
@@ -90,8 +90,8 @@
 // # Hosts that refuse
 //
 // [Probe] says what a host allows. Where user namespaces are refused, [Run]
-// returns [ErrUserNamespace], whose Remedy names the setting. There is no
-// weaker mode to fall back to.
+// returns [ErrLevel], whose Remedy names the setting, and never falls back to
+// something weaker by itself: [LevelLandlock] must be asked for by Config.MinLevel.
 //
 // Linux 5.15 or later on amd64 and arm64; elsewhere every function returns
 // [ErrUnsupported].

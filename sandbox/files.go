@@ -50,6 +50,8 @@ const (
 	maxDepth = 128      // directories below each other: a walk holds one open file for each
 	maxName  = 4095     // PATH_MAX without its NUL
 	maxNames = 16 << 20 // bytes of all names of one archive or directory
+	// More is no bound on any disk; sums of two do not overflow.
+	maxFileLimit = 1 << 61
 )
 
 // FileInfo is one file, directory or link of a [Files].
@@ -120,6 +122,7 @@ func (l FileLimits) withDefaults() (FileLimits, error) {
 	if l.Entries == 0 {
 		l.Entries = DefaultFileEntries
 	}
+	l.File, l.Total = min(l.File, maxFileLimit), min(l.Total, maxFileLimit)
 	return l, nil
 }
 

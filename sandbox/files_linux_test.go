@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -79,6 +80,21 @@ func TestFiles(t *testing.T) {
 }
 
 // 106, 25: names and links that lead out, and what is no file.
+// "No bound" may be said by the largest number.
+func TestFilesWithoutBound(t *testing.T) {
+	f := files(t, t.TempDir(), FileLimits{File: math.MaxInt64, Total: math.MaxInt64, Entries: math.MaxInt})
+	require.NoError(t, f.PutFile("a", strings.NewReader("whole"), 0o644))
+	text, err := get(f, "a")
+	require.NoError(t, err)
+	require.Equal(t, "whole", text)
+	var archive bytes.Buffer
+	_, err = f.GetTar(t.Context(), ".", &archive, TarOptions{})
+	require.NoError(t, err)
+	report, err := f.PutTar(t.Context(), "copy", &archive)
+	require.NoError(t, err)
+	require.Equal(t, TarReport{Entries: 1, Bytes: 5}, report)
+}
+
 func TestFilesRefused(t *testing.T) {
 	outside, ws := t.TempDir(), owned(t)
 	secret := filepath.Join(outside, "secret")

@@ -162,7 +162,7 @@ func TestProcess(t *testing.T) { // 105
 	require.Error(t, p.Signal(0))
 	require.Error(t, p.Signal(65))
 	<-ready.found
-	require.NoError(t, p.Signal(int(syscall.SIGUSR1)))
+	require.NoError(t, p.Signal(syscall.SIGUSR1))
 	r, err := p.Wait()
 	require.NoError(t, err)
 	require.Equal(t, 9, r.ExitCode)

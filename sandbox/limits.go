@@ -52,8 +52,7 @@ type Limits struct {
 	// the command runs; more ends it as LimitDisk. It is measured before the start, which
 	// takes seconds for 100,000 files that the host has not read lately, and then
 	// sampled: what is written between two samples is there before the end. Files that
-	// are open but deleted are not
-	// seen. 0 is no bound.
+	// are open but deleted are not seen. 0 is no bound.
 	Workspace, WorkspaceFiles int64
 	// Files is the number of open files of each process (RLIMIT_NOFILE). Default 1024.
 	Files int

@@ -82,10 +82,10 @@ func (r reply) close() {
 	}
 }
 
-// order has pid 1 do something, and returns the open files that come of it, which
-// are the caller's. Any number of goroutines may call it once the payload runs. The
-// error is the errno of pid 1, [os.ErrProcessDone], or ctx's.
-func (p *process) order(ctx context.Context, frame []byte) ([]*os.File, error) {
+// order has pid 1 do something, and returns the open files that come of it, so many,
+// which are the caller's. Any number of goroutines may call it once the payload runs.
+// The error is the errno of pid 1, [os.ErrProcessDone], or ctx's.
+func (p *process) order(ctx context.Context, frame []byte, files int) ([]*os.File, error) {
 	p.listen()
 	mine, err := p.enqueue(frame)
 	if err != nil {
@@ -93,6 +93,10 @@ func (p *process) order(ctx context.Context, frame []byte) ([]*os.File, error) {
 	}
 	select {
 	case r := <-mine:
+		if r.err == nil && len(r.files) != files {
+			r.close()
+			r.err = syscall.EBADMSG
+		}
 		return r.files, r.err
 	case <-ctx.Done():
 		go func() { (<-mine).close() }()

@@ -34,7 +34,7 @@ func TestOrders(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(p.Kill)
 	open := func(ctx context.Context, flags uint32, path string) (*os.File, error) {
-		files, err := p.impl.order(ctx, proto.EncodeOpen(flags, 0, path))
+		files, err := p.impl.order(ctx, proto.EncodeOpen(flags, 0, path), 1)
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -88,7 +89,7 @@ func someOf(paths []string) string {
 }
 
 // ErrBusy is an [Overlay] that a sandbox runs on.
-var ErrBusy = fmt.Errorf("sandbox: the overlay is in use by a sandbox")
+var ErrBusy = errors.New("sandbox: the overlay is in use by a sandbox: wait for its end, or use Overlay.Fork")
 
 // ErrOverlayClosed is an [Overlay] that was closed. errors.Is(err, os.ErrClosed) holds too.
 var ErrOverlayClosed = fmt.Errorf("sandbox: the overlay is closed: %w", os.ErrClosed)

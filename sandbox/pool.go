@@ -98,6 +98,7 @@ func NewPool(c Config, size int) (*Pool, error) {
 		return nil, &ErrConfig{"Stdin", "the streams of a pool's commands are those of their Lease"}
 	}
 	c.Env, c.Binds = maps.Clone(c.Env), slices.Clone(c.Binds)
+	c.Protect, c.Devices = slices.Clone(c.Protect), slices.Clone(c.Devices)
 	c.Allow.Rules, c.Allow.Private = slices.Clone(c.Allow.Rules), slices.Clone(c.Allow.Private)
 	p, err := newPool(c, size)
 	if err != nil {
@@ -116,12 +117,12 @@ func (p *Pool) Run(ctx context.Context, l Lease, command string) (Result, error)
 	return runIn(ctx, p.impl.execute, l.with(p.config), command)
 }
 
-// Start is [Start] in a sandbox of the pool.
+// Start is [Start] in a sandbox of the pool. Its errors are those of Run.
 func (p *Pool) Start(ctx context.Context, l Lease, argv ...string) (*Process, error) {
 	return startIn(ctx, p.impl.execute, l.with(p.config), argv)
 }
 
-// Session is [NewSession] in a sandbox of the pool.
+// Session is [NewSession] in a sandbox of the pool. Its errors are those of Run.
 func (p *Pool) Session(ctx context.Context, l Lease) (*Session, error) {
 	return sessionIn(ctx, p.impl.execute, l.with(p.config))
 }

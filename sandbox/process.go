@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"net"
+	"syscall"
 )
 
 // Process is a program in a sandbox of its own. Its methods may be called from
@@ -25,9 +26,9 @@ func (p *Process) Dial(ctx context.Context, network, address string) (net.Conn, 
 	return p.impl.dial(ctx, network, address)
 }
 
-// Signal sends a signal, by its number, to the program itself and not to what
-// it has started. After the end it returns os.ErrProcessDone.
-func (p *Process) Signal(number int) error { return p.impl.signal(number) }
+// Signal sends a signal to the program itself and not to what it has started. After
+// the end it returns os.ErrProcessDone.
+func (p *Process) Signal(sig syscall.Signal) error { return p.impl.signal(sig) }
 
 // Kill ends the whole tree; the Result of Wait then says SIGKILL. After the end
 // it does nothing.

@@ -446,11 +446,11 @@ func (p *process) terms() terms {
 
 func (p *process) kill() { p.stop(causeKill) }
 
-func (p *process) signal(number int) error { return p.signalTo(number, proto.TargetPayload) }
+func (p *process) signal(sig syscall.Signal) error { return p.signalTo(sig, proto.TargetPayload) }
 
-func (p *process) signalTo(number int, target proto.Target) error {
-	if number <= 0 || number > 64 {
-		return &ErrConfig{"signal", fmt.Sprintf("no signal %d", number)}
+func (p *process) signalTo(sig syscall.Signal, target proto.Target) error {
+	if sig <= 0 || sig > maxSignal {
+		return &ErrConfig{"signal", fmt.Sprintf("no signal %d", int(sig))}
 	}
 	p.mu.Lock()
 	over := p.ended || p.stopped != causeNone
@@ -458,7 +458,7 @@ func (p *process) signalTo(number int, target proto.Target) error {
 	if over {
 		return os.ErrProcessDone
 	}
-	if _, err := p.control.Write(proto.EncodeSignal(uint32(number), target)); err != nil {
+	if _, err := p.control.Write(proto.EncodeSignal(uint32(sig), target)); err != nil {
 		return os.ErrProcessDone
 	}
 	return nil

@@ -36,10 +36,11 @@ type Result struct {
 	// they came: not text, not sanitised.
 	Stdout, Stderr                   []byte
 	StdoutTruncated, StderrTruncated bool
-	Limit                            LimitKind
+	// Limit is what ended the command, or what it ran into and failed, or LimitNone.
+	Limit LimitKind
 	// Level is how strongly the command was isolated, and Lacks what this host
-	// could not give to that level, or Net was told to do without: each line is a name, a colon and what follows
-	// from it. Most hosts lack nothing.
+	// could not give to that level, or Net was told to do without: each line is a name,
+	// a colon and what follows from it. Most hosts lack nothing.
 	Level Level
 	Lacks []string
 	// ProtectViolations are paths of Config.Protect that are not what they were before: they

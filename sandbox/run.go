@@ -13,8 +13,9 @@ import "context"
 //
 // # Errors
 //
-// [ErrConfig], [ErrUserNamespace], [ErrOwner], [ErrLevel], [ErrExec] (no bash),
-// [ErrSetup], [ErrStream], [ErrAudit], [ErrUnsupported].
+// [ErrConfig], [ErrLevel] and in it [ErrUserNamespace], [ErrOwner], [ErrDevice],
+// [ErrOverlay], [ErrBusy], [ErrOverlayClosed], [ErrExec] (no bash), [ErrSetup],
+// [ErrStream], [ErrAudit], [ErrUnsupported].
 func Run(ctx context.Context, c Config, command string) (Result, error) {
 	return runIn(ctx, execute, c, command)
 }
@@ -41,7 +42,12 @@ func bash(ctx context.Context, execute executor, c Config, command string) (*pro
 // Start starts a program in a new sandbox and returns once it is executing. A
 // name without a slash is looked up in the PATH inside. ctx ends the program
 // as in [Run]. Where Limits.Wall is over before that there is a Process all the same,
-// whose Result says LimitTimeout, even if the program does not exist. Wait must be called, and frees what the process holds.
+// whose Result says LimitTimeout, even if the program does not exist. Wait must be
+// called, and frees what the process holds.
+//
+// # Errors
+//
+// Those of [Run].
 func Start(ctx context.Context, c Config, argv ...string) (*Process, error) {
 	return startIn(ctx, execute, c, argv)
 }

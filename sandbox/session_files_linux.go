@@ -50,7 +50,7 @@ func (s *session) directory(ctx context.Context, name string) (*os.File, error) 
 	if err := s.gone(); err != nil {
 		return nil, err
 	}
-	files, err := s.process.order(ctx, proto.EncodeOpen(unix.O_PATH|unix.O_DIRECTORY, 0, name))
+	files, err := s.process.order(ctx, proto.EncodeOpen(unix.O_PATH|unix.O_DIRECTORY, 0, name), 1)
 	var errno syscall.Errno
 	switch {
 	case errors.As(err, &errno):
@@ -60,8 +60,6 @@ func (s *session) directory(ctx context.Context, name string) (*os.File, error) 
 		return nil, s.exit
 	case err != nil:
 		return nil, err
-	case len(files) != 1:
-		return nil, &ErrFile{name, "no directory came", unix.EBADMSG}
 	}
 	return files[0], nil
 }

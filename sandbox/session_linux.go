@@ -169,7 +169,7 @@ func (s *session) signal(sig syscall.Signal) error {
 	if err := s.gone(); err != nil {
 		return err
 	}
-	return s.process.signalTo(int(sig), proto.TargetForeground)
+	return s.process.signalTo(sig, proto.TargetForeground)
 }
 
 // gone is how the shell ended, or nil.
@@ -192,7 +192,7 @@ func (s *session) gone() error {
 func (s *session) fetch(ctx context.Context, nonce string) ([]*os.File, error) {
 	var name [proto.StreamName]byte
 	copy(name[:], nonce)
-	files, err := s.process.order(ctx, proto.EncodeStreams(name))
+	files, err := s.process.order(ctx, proto.EncodeStreams(name), 2*len(streams{}.taps))
 	var errno syscall.Errno
 	switch {
 	case errors.Is(err, os.ErrProcessDone):
@@ -207,7 +207,7 @@ func (s *session) fetch(ctx context.Context, nonce string) ([]*os.File, error) {
 // by force; and, where the shell itself does not come to its end, the shell.
 func (s *session) interrupt(done <-chan struct{}) {
 	s.shell.resume()
-	_ = s.process.signalTo(int(syscall.SIGINT), proto.TargetForeground)
+	_ = s.process.signalTo(syscall.SIGINT, proto.TargetForeground)
 	patience := time.NewTimer(killPatience)
 	defer patience.Stop()
 	again := time.NewTimer(interruptPatience)
@@ -225,8 +225,8 @@ func (s *session) interrupt(done <-chan struct{}) {
 			default:
 			}
 			// The shell goes on with its list unless it is interrupted too.
-			_ = s.process.signalTo(int(syscall.SIGINT), proto.TargetPayload)
-			_ = s.process.signalTo(int(syscall.SIGKILL), proto.TargetCommand)
+			_ = s.process.signalTo(syscall.SIGINT, proto.TargetPayload)
+			_ = s.process.signalTo(syscall.SIGKILL, proto.TargetCommand)
 			again.Reset(forceInterval)
 		case <-patience.C:
 			s.process.kill()

@@ -218,7 +218,7 @@ const (
 func (h *shell) nudge(n int) {
 	h.resume()
 	if n < politeNudges {
-		_ = h.process.signalTo(int(syscall.SIGINT), proto.TargetPayload)
+		_ = h.process.signalTo(syscall.SIGINT, proto.TargetPayload)
 		return
 	}
 	if n%politeNudges == 0 {

@@ -18,9 +18,9 @@ func execute(context.Context, Config, string, []string, bool) (*process, error) 
 	return nil, fmt.Errorf("%w: %s", ErrUnsupported, runtime.GOOS)
 }
 
-func (*process) wait() (Result, error) { return Result{}, ErrUnsupported }
-func (*process) signal(int) error      { return ErrUnsupported }
-func (*process) kill()                 {}
+func (*process) wait() (Result, error)       { return Result{}, ErrUnsupported }
+func (*process) signal(syscall.Signal) error { return ErrUnsupported }
+func (*process) kill()                       {}
 
 func (*process) dial(context.Context, string, string) (net.Conn, error) { return nil, ErrUnsupported }
 
