@@ -16,15 +16,17 @@ import (
 
 // What payloads do to the caller and to other sandboxes, by what they have in common.
 
-// fewFiles is a limit of open files below that of a payload.
-const fewFiles = 200
+// fewFiles is a limit of open files below that of a payload; a session needs number 253.
+const fewFiles = 260
 
 func init() {
-	limited := func(f func() error) func() {
+	limited := func(hard bool, f func() error) func() {
 		return func() {
 			var l syscall.Rlimit
 			err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l)
-			l.Cur = fewFiles
+			if l.Cur = fewFiles; hard {
+				l.Max = fewFiles
+			}
 			if err == nil {
 				err = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
 			}
@@ -34,8 +36,9 @@ func init() {
 			fmt.Println(err)
 		}
 	}
-	roles["files under way"] = limited(filesUnderWay)
-	roles["deep tree"] = limited(deepTree)
+	roles["files under way"] = limited(false, filesUnderWay)
+	roles["files under way, no room"] = limited(true, filesUnderWay)
+	roles["deep tree"] = limited(false, deepTree)
 }
 
 // sender keeps files of its user under way between processes, as many as it may.
@@ -130,6 +133,9 @@ func TestFilesUnderWay(t *testing.T) {
 	out, err := again("files under way").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Equal(t, "<nil>\n", string(out))
+	out, err = again("files under way, no room").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Contains(t, string(out), "cannot hand over open files")
 }
 
 func TestRemoveDeepTree(t *testing.T) {

@@ -82,8 +82,8 @@ func (s *spare) start(ctx context.Context, j *job, file *os.File) (*process, err
 	q, err := p.start(ctx, j, func() (any, error) {
 		err := send(p.control, j.request.Run.Encode(), file)
 		a := <-s.answer
-		_, refused := a.frame.(proto.Failure)
-		cold = refused || err != nil
+		f, refused := a.frame.(proto.Failure)
+		cold = refused && f.Stage != proto.StageLend || err != nil
 		return a.frame, errors.Join(err, a.err)
 	})
 	if err != nil && cold {

@@ -96,6 +96,7 @@ const (
 	StageLandlock
 	StageCgroup
 	StageOverlay
+	StageLend // the only one after which the command may have run
 )
 
 var stageNames = [...]string{
@@ -106,7 +107,7 @@ var stageNames = [...]string{
 	StageSeccomp: "load the system call filter", StageExec: "execute",
 	StageTerminal: "open a terminal", StageLandlock: "restrict with Landlock",
 	StageCgroup:  "enter the control group",
-	StageOverlay: "mount the overlay",
+	StageOverlay: "mount the overlay", StageLend: "hand over open files",
 }
 
 func (s Stage) String() string {

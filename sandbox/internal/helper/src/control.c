@@ -183,7 +183,7 @@ void control_started(void)
 		if (lent_mask & 1u << i)
 			fds[n++] = lent[i];
 	if (!send_files(FRAME_STARTED, body, sizeof body, fds, n))
-		fail(STAGE_LIMITS, errno, "open files for the caller");
+		fail(STAGE_LEND, errno, "to the caller");
 	for (uint32_t i = 0; i < n; i++)
 		close(fds[i]);
 }

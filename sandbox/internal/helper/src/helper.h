@@ -70,6 +70,7 @@ enum stage {
 	STAGE_LANDLOCK,
 	STAGE_CGROUP,
 	STAGE_OVERLAY,
+	STAGE_LEND, // the only one after which the command may have run
 };
 
 enum op_kind { OP_DIR = 1, OP_FILE, OP_LINK, OP_BIND, OP_PROC, OP_PTS, OP_OVERLAY };
