@@ -27,8 +27,8 @@ type AuditFile struct {
 // OpenAuditFile opens the file, or makes it with mode 0600, and ends a torn last
 // line. Who else may write could forge records, so that a link, anything but a
 // plain file of this user with a single name, and one that others may write to are
-// refused; the directory is the caller's to guard. A sandbox that could write to
-// the file is an [ErrConfig] when it is started.
+// refused; the directory is the caller's to guard. A sandbox that sees the file, by its
+// workspace, root or a bind, is an [ErrConfig] when it is started.
 //
 // Close it after the last run. Attributes of one's own, such as the name of the
 // person or agent behind a run, are added by WithAttrs.

@@ -178,21 +178,20 @@ func (s *auditSink) close() error {
 	return errors.Join(err, s.file.Close())
 }
 
-// checkAudit refuses a file of records that the sandbox could write to.
+// checkAudit refuses a file of records that the sandbox could write to, or only open:
+// flock(2) on what is open to be read keeps records out as well.
 func (c *Config) checkAudit(t rootfs.Tree) error {
 	f, ok := c.Audit.(*AuditFile)
 	if !ok {
 		return nil
 	}
-	writable := []string{t.Workspace, t.Changes}
+	seen := []string{t.Root, t.Workspace, t.Changes}
 	for _, b := range t.Binds {
-		if b.Writable {
-			writable = append(writable, b.Source)
-		}
+		seen = append(seen, b.Source)
 	}
-	for _, dir := range writable {
+	for _, dir := range seen {
 		if dir != "" && within(f.sink.path, dir) {
-			return &ErrConfig{"Audit", fmt.Sprintf("%.64q is in %.64q, which the sandbox can write to", f.sink.path, dir)}
+			return &ErrConfig{"Audit", fmt.Sprintf("%.64q is in %.64q, which the sandbox sees: it could write to the file, or hold its lock", f.sink.path, dir)}
 		}
 	}
 	return nil

@@ -65,12 +65,12 @@ func TestAuditFileRefused(t *testing.T) {
 	st, err := os.Stat(at("fresh"))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), st.Mode())
-	for _, c := range []Config{{Workspace: dir}, {Binds: []Bind{{dir, "/data", true}}}} {
+	for _, c := range []Config{{Workspace: dir}, {Binds: []Bind{{dir, "/data", true}}}, {Binds: []Bind{{dir, "/data", false}}}, {Root: dir}} {
 		c.Audit = f.WithAttrs(nil)
 		_, err = Run(t.Context(), c, "true")
 		var config *ErrConfig
 		require.ErrorAs(t, err, &config)
-		require.Equal(t, "Audit", config.Field, "the sandbox could write to it")
+		require.Equal(t, "Audit", config.Field, "the sandbox could write to it, or hold its lock")
 	}
 	require.NoError(t, os.Remove(at("fresh")))
 	var failed *ErrAudit

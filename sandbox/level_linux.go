@@ -35,7 +35,8 @@ var bareLacks = []string{
 	"network namespace: no socket can be made, so there is no loopback either",
 	"other namespaces: the host's name and uptime can be seen",
 	"disk: each file is bounded, all together are not; /dev/shm cannot be written",
-	"system calls: modes, owners and times are not changed by path, so a linker cannot make its output executable",
+	"system calls: modes, owners and times are not changed by path, so a linker cannot make its output executable; " +
+		"of what the command's uid owns they can be changed once it is open, also where a bind is read-only",
 }
 
 func lacking(level Level, set proto.Lack) []string {
