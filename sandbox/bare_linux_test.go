@@ -100,7 +100,7 @@ func TestBareAttacks(t *testing.T) {
 		"chmod 777 SECRET/file", "touch -d yesterday SECRET/file", "chgrp $(id -g) SECRET/file", "ls /", "ls /home", "cat /etc/fstab",
 		"echo x > /dev/shm/VICTIM && rm /dev/shm/VICTIM", "ls /sys/class", "ls /proc",
 		"kill -0 VICTIM", "kill -CONT VICTIM", "cat /proc/VICTIM/environ", "cat /proc/VICTIM/cmdline", "cat /proc/VICTIM/status", "ls /proc/VICTIM/fd",
-		"readlink /proc/VICTIM/cwd", "cat /proc/VICTIM/root/etc/fstab", "prlimit --pid VICTIM --nofile=1000:1000", "renice -n 5 VICTIM", "ionice -c 3 -p VICTIM",
+		"readlink /proc/VICTIM/cwd", "cat /proc/VICTIM/root/etc/fstab", "prlimit --pid VICTIM --nofile=1000:1000", "renice -n 19 VICTIM", "ionice -c 3 -p VICTIM",
 		"taskset -p 1 VICTIM",
 		"exec 3<>/dev/tcp/127.0.0.1/PORT", "PROBE socket unix | grep ok", "PROBE socket inet | grep ok", "PROBE pair-sendto SECRET/mailbox | grep ok",
 		"PROBE clone-user | grep ok", "PROBE shmget | grep ok", "PROBE memfd | grep ok",

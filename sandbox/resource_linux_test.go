@@ -92,7 +92,7 @@ func TestLimits(t *testing.T) {
 // The process that keeps the limits has the payload's uid.
 func TestInitIsOutOfReach(t *testing.T) {
 	for _, command := range []string{
-		"prlimit --pid 1 --nofile=64:64", "prlimit --pid 1 --cpu=1:1", "renice -n 5 -p 1", "renice -n 5 -u user", "chrt --idle -p 0 1",
+		"prlimit --pid 1 --nofile=64:64", "prlimit --pid 1 --cpu=1:1", "renice -n 19 -p 1", "renice -n 19 -u user", "chrt --idle -p 0 1",
 		"taskset -p 1 1", "ionice -c 3 -p 1", "ionice -c 3 -u 1000",
 	} {
 		t.Run(command, func(t *testing.T) {

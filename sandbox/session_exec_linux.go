@@ -83,6 +83,7 @@ func (s *session) run(ctx context.Context, nonce, command string, streams *strea
 	wall := time.NewTimer(s.limits.Wall)
 	defer wall.Stop()
 	call := s.shell.begin(nonce, command)
+	taken := s.shell.delivered(call)
 	var r ExecResult
 	var err error
 	select {
@@ -95,6 +96,7 @@ func (s *session) run(ctx context.Context, nonce, command string, streams *strea
 	case <-streams.full:
 		r.Limit = LimitOutput
 	}
+	taken()
 	if err != nil || r.Limit != LimitNone {
 		streams.stop()
 		s.interrupt(call.done)

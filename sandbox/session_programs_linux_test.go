@@ -88,7 +88,7 @@ func TestSessionResize(t *testing.T) {
 import os, signal, time
 def show(*_):
     size = os.get_terminal_size(0)
-    print(size.lines, size.columns, flush=True)
+    os.write(1, b"%d %d\n" % (size.lines, size.columns)) # print is not to be called by a handler
 signal.signal(signal.SIGWINCH, show)
 print("ready", flush=True)
 while True: time.sleep(300)
@@ -158,6 +158,22 @@ func TestSessionTerminalSpoilt(t *testing.T) {
 	require.NoError(t, s.Signal(syscall.SIGWINCH))
 	screen.typed("echo ty''ped\r")
 	screen.expect("typed\r\n")
+}
+
+// A shell that is at its prompt just when it is sent a command, since it was told to
+// leave an earlier one once too often, gets it all the same.
+func TestSessionPromptIsLeft(t *testing.T) {
+	s := opened(t, Config{})
+	at(t, s)
+	for i := range 40 {
+		for _, command := range []string{"stty raw -echo; stty 0", "reset >/dev/tty 2>&1"} {
+			_, err := s.Exec(background(t), command)
+			require.NoError(t, err, "%d: %s", i, command)
+			_, err = s.Write(nil)
+			require.NoError(t, err)
+			require.Equal(t, "alive\n", says(t, s, "echo alive"), "%d: %s", i, command)
+		}
+	}
 }
 
 // 87: input that is not there, or never ends.

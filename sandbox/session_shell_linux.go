@@ -208,6 +208,55 @@ func (h *shell) begin(nonce, command string) *call {
 	return c
 }
 
+// delivered sees to it that a command which was sent is also read: a signal that was
+// to bring the shell from its prompt may come when it has left already, and put it there
+// again. The function it returns ends that.
+func (h *shell) delivered(c *call) (stop func()) {
+	nudges := 0
+	var tick *time.Timer
+	var mu sync.Mutex
+	look := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		select {
+		case <-c.done:
+			return
+		default:
+		}
+		if tick == nil || !h.unread() {
+			return
+		}
+		if h.atPrompt() {
+			h.nudge(nudges)
+			nudges++
+		}
+		tick.Reset(promptPoll)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	tick = time.AfterFunc(promptPoll, look)
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		tick.Stop()
+		tick = nil
+	}
+}
+
+// unread says whether the shell has still to read something (SIOCOUTQ, unix(7)).
+func (h *shell) unread() bool {
+	h.mu.Lock()
+	pending := h.sending || h.state == shellPrompt // it has told that it does not read
+	h.mu.Unlock()
+	raw, err := h.socket.SyscallConn()
+	if pending || err != nil {
+		return pending
+	}
+	n := 0
+	_ = raw.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
+	return n > 0
+}
+
 const (
 	promptPoll   = 20 * time.Millisecond
 	politeNudges = 5
