@@ -196,6 +196,12 @@ func seen(t *testing.T, mark string) {
 		"the process never appeared")
 }
 
+// swept waits until nothing of earlier sandboxes is left to be taken down.
+func swept(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(remaining) == 0 }, deadline, time.Millisecond)
+}
+
 func background(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

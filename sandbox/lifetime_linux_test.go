@@ -234,6 +234,7 @@ func TestNoLeaks(t *testing.T) {
 		// A refused one must leave as little.
 		_, err := Start(t.Context(), Config{}, "/no/such/program")
 		require.Error(t, err)
+		swept(t)
 	}
 	runAll(2)
 	fds, before, kids := count("/proc/self/fd/*"), mounts(), children()
