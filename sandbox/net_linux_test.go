@@ -319,11 +319,12 @@ func TestTransfersEnd(t *testing.T) {
 			}
 			go func() {
 				defer func() { c.Close(); ended <- struct{}{} }()
-				b := make([]byte, 1<<16)
+				b := []byte("HTTP/1.0 200 OK\r\n\r\n") // without which curl looks for the end of a line
 				for {
 					if _, err := c.Write(b); err != nil {
 						return
 					}
+					b = make([]byte, 1<<16)
 				}
 			}()
 		}
@@ -336,7 +337,7 @@ func TestTransfersEnd(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		c.Allow.Notify = func(NetRecord) { time.AfterFunc(10*time.Millisecond, cancel) }
 		begin := time.Now()
-		r, err := Run(ctx, c, fmt.Sprintf("curl -sS --http0.9 -o /dev/null --noproxy '' -p -x http://127.0.0.1:3128 http://good.test:%d/", port(l.Addr())))
+		r, err := Run(ctx, c, fmt.Sprintf("curl -sS -o /dev/null --noproxy '' -p -x http://127.0.0.1:3128 http://good.test:%d/", port(l.Addr())))
 		require.ErrorIs(t, err, context.Canceled)
 		require.Less(t, time.Since(begin), deadline)
 		require.Len(t, r.Net, 1)
