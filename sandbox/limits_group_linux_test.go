@@ -59,13 +59,13 @@ func TestGroupMemory(t *testing.T) {
 		"shared memory": {little, "head -c 100M /dev/zero > /dev/shm/f"},
 		"pipes":         {little, until(fillPipe, "fill()") + " & " + until(fillPipe, "fill()")},
 		"sockets":       {little, until(fillSocket, "fill()")},
-		"many small":    {little, "for i in {1..60}; do (x=$(head -c 2M /dev/zero | tr '\\0' x); sleep 1000) & done; wait"},
+		"many small":    {little, "for i in {1..60}; do /opt/probe memory 2 20000 & done; wait"},
 		"one":           {more, "python3 -c 'b\"x\" * (72 << 20)'"},
 		"of a child":    {more, "python3 -c 'b\"x\" * (72 << 20)'; echo survived"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			c := Config{Limits: Limits{Memory: tc.memory, Wall: 20 * time.Second}}
+			c := probed(Config{Limits: Limits{Memory: tc.memory, Wall: 20 * time.Second}})
 			r := run(t, c, tc.command)
 			require.Equal(t, LimitMemory, r.Limit, "%s%s", r.Stdout, r.Stderr)
 			require.Equal(t, "SIGKILL", r.Signal)
@@ -102,7 +102,7 @@ func TestGroupRates(t *testing.T) {
 	needGroup(t)
 	ws := t.TempDir()
 	for flag, l := range map[string]Limits{
-		"if=/dev/zero of=f oflag=direct": {WriteRate: 1 << 20}, "if=f of=/dev/null iflag=direct": {ReadRate: 1 << 20},
+		"if=/dev/zero of=f oflag=direct": {WriteRate: 2 << 20}, "if=f of=/dev/null iflag=direct": {ReadRate: 2 << 20},
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(ws, "f"), make([]byte, 3<<20), 0o666))
 		require.NoError(t, os.Chmod(filepath.Join(ws, "f"), 0o666))
@@ -111,7 +111,7 @@ func TestGroupRates(t *testing.T) {
 		require.Equal(t, 0, free.ExitCode, "%s", free.Stderr)
 		bound := run(t, Config{Workspace: ws, Limits: l}, command)
 		require.Equal(t, 0, bound.ExitCode, "%s", bound.Stderr)
-		require.Greater(t, bound.Duration, 1500*time.Millisecond, flag)
+		require.Greater(t, bound.Duration, 750*time.Millisecond, flag)
 		require.Less(t, free.Duration, bound.Duration, "the control")
 		require.GreaterOrEqual(t, bound.Usage.ReadBytes+bound.Usage.WriteBytes, int64(3<<20))
 	}
