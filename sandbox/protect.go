@@ -9,7 +9,9 @@ import (
 // workspace there: for [Config.Protect].
 func DefaultProtect() []string {
 	return []string{
-		".git/hooks", ".git/config", ".gitmodules", ".bashrc", ".bash_profile", ".profile", ".zshrc", ".zprofile", ".zshenv",
+		// commondir names another directory, whose config git reads instead.
+		".git/hooks", ".git/config", ".git/config.worktree", ".git/commondir", ".gitmodules", ".husky",
+		".bashrc", ".bash_profile", ".bash_login", ".profile", ".zshrc", ".zprofile", ".zshenv", ".zlogin",
 		".envrc", ".vscode", ".idea", ".mcp.json",
 	}
 }

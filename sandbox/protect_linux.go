@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -186,7 +187,10 @@ func withTargets(base string, paths []string) ([]string, error) {
 // mountsOf are the mounts for protected paths, outer ones first.
 func (c *Config) mountsOf(workspace string) ([]rootfs.Mount, error) {
 	paths, err := c.protect()
-	if err != nil || len(paths) == 0 || workspace == "" {
+	if err != nil || workspace == "" || len(paths) == 0 && c.Overlay == nil {
+		return nil, err
+	}
+	if err := c.checkWayRound(workspace); err != nil {
 		return nil, err
 	}
 	mounts := map[string]rootfs.Mount{}
@@ -212,4 +216,26 @@ func (c *Config) mountsOf(workspace string) ([]rootfs.Mount, error) {
 		}
 	}
 	return slices.SortedFunc(maps.Values(mounts), func(a, b rootfs.Mount) int { return strings.Compare(a.Path, b.Path) }), nil
+}
+
+// checkWayRound refuses a writable bind by which the workspace, or the changes of an
+// overlay, could be written to beside what keeps them.
+func (c *Config) checkWayRound(workspace string) error {
+	kept := []string{workspace}
+	if c.Overlay != nil {
+		kept = append(kept, c.Overlay.impl.path)
+	}
+	for i, b := range c.Binds {
+		field := fmt.Sprintf("Binds[%d].Source", i)
+		source, err := filepath.EvalSymlinks(b.Source)
+		if err != nil {
+			return &ErrConfig{field, reason(err)}
+		}
+		for _, dir := range kept {
+			if b.Writable && (within(source, dir) || within(dir, source)) {
+				return &ErrConfig{field, fmt.Sprintf("%.64q could be written to by it, past Protect or Overlay", dir)}
+			}
+		}
+	}
+	return nil
 }

@@ -191,6 +191,22 @@ func TestProtectRefused(t *testing.T) {
 		require.ErrorAs(t, err, &config)
 		require.Contains(t, config.Field, "Protect")
 	}
+	o := overlayOn(t, ws)
+	for _, c := range []Config{
+		{Workspace: ws, Protect: DefaultProtect(), Binds: []Bind{{ws, "/data", true}}},
+		{Workspace: ws, Protect: DefaultProtect(), Binds: []Bind{{"/usr", "/ok", false}, {filepath.Join(ws, ".git"), "/data", true}}},
+		{Workspace: ws, Protect: DefaultProtect(), Binds: []Bind{{filepath.Dir(ws), "/data", true}}},
+		{Overlay: o, Binds: []Bind{{ws, "/data", true}}}, {Overlay: o, Binds: []Bind{{o.impl.data(), "/data", true}}},
+	} {
+		_, err := Run(t.Context(), c, "true")
+		var config *ErrConfig
+		require.ErrorAs(t, err, &config)
+		require.Regexp(t, `^Binds\[[01]\]\.Source$`, config.Field)
+		for i := range c.Binds {
+			c.Binds[i].Writable = false
+		}
+		run(t, c, "true")
+	}
 	r := run(t, Config{Protect: DefaultProtect()}, "echo > .envrc") // it dies with the sandbox
 	require.Zero(t, r.ExitCode)
 }
@@ -204,6 +220,25 @@ func TestProtectGit(t *testing.T) {
 	require.Equal(t, "2\n", string(r.Stdout), "%s", r.Stderr)
 	require.Zero(t, r.ExitCode, "%s", r.Stderr)
 	require.Empty(t, r.ProtectViolations)
+}
+
+// The config of another directory, which .git/commondir names, runs programs of the host.
+func TestProtectCommonDir(t *testing.T) {
+	attack := "cp -r .git evil && git config -f evil/config core.fsmonitor 'touch $PWD/evil/ran; false' && echo ../evil > .git/commondir"
+	ws := t.TempDir()
+	outsideIn(t, ws, "git init -q . && git -c user.name=a -c user.email=a@b commit -qm x --allow-empty")
+	o := overlayOn(t, ws)
+	run(t, Config{Overlay: o, Protect: DefaultProtect()}, attack)
+	_, err := o.Commit(t.Context())
+	var protected *ErrProtected
+	require.ErrorAs(t, err, &protected)
+	require.Equal(t, []string{".git/commondir"}, protected.Paths)
+
+	r := run(t, Config{Workspace: ws, Protect: DefaultProtect()}, attack)
+	require.Zero(t, r.ExitCode, "%s", r.Stderr)
+	require.Equal(t, []string{".git/commondir"}, r.ProtectViolations)
+	outsideIn(t, ws, "git status")
+	require.FileExists(t, filepath.Join(ws, "evil/ran"), "the control")
 }
 
 // The workspace of a lease is protected as one of Run is.
