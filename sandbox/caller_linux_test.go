@@ -176,7 +176,7 @@ func TestHelperPath(t *testing.T) {
 	require.NoError(t, os.WriteFile(good, helper.Binary(), 0o755))
 	require.NoError(t, os.WriteFile(bad, []byte("#!/bin/false\n"), 0o755))
 	require.Equal(t, 0, run(t, Config{HelperPath: good}, "true").ExitCode)
-	for _, path := range []string{bad, filepath.Join(dir, "none"), dir, "/bin/cat"} {
+	for _, path := range []string{"/dev/zero", bad, filepath.Join(dir, "none"), dir, "/bin/cat"} {
 		_, err := Run(t.Context(), Config{HelperPath: path}, "true")
 		var config *ErrConfig
 		require.ErrorAs(t, err, &config, path)

@@ -45,11 +45,16 @@ func installHelper(path string) error {
 // checkHelper says whether a path holds the helper of this release: another program
 // would not answer, or misread what it is told.
 func checkHelper(path string) error {
-	b, err := os.ReadFile(path)
+	st, err := os.Stat(path) // a fifo, or what has no end, is not to be read
+	same := err == nil && st.Mode().IsRegular() && st.Size() == int64(len(helper.Binary()))
+	var b []byte
+	if same {
+		b, err = os.ReadFile(path)
+	}
 	if err != nil {
 		return &ErrConfig{"HelperPath", reason(err)}
 	}
-	if !bytes.Equal(b, helper.Binary()) {
+	if !same || !bytes.Equal(b, helper.Binary()) {
 		return &ErrConfig{"HelperPath", fmt.Sprintf("%.64q is not the helper of this release; install it with 'lm-sandbox doctor --install-helper'", path)}
 	}
 	return nil

@@ -20,7 +20,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{"CPUs", l.CPUs < 0 || math.IsNaN(l.CPUs) || math.IsInf(l.CPUs, 0)}, {"ReadRate", l.ReadRate < 0}, {"WriteRate", l.WriteRate < 0},
 	} {
 		if f.bad {
-			return l, &ErrConfig{"Limits." + f.name, "negative; 0 gives the default"}
+			return l, &ErrConfig{"Limits." + f.name, "negative or no number; 0 gives the default"}
 		}
 	}
 	l.Wall = orDefault(l.Wall, DefaultWall)

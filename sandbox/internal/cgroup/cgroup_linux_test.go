@@ -160,3 +160,9 @@ func inV2(t *testing.T) {
 		require.False(t, strings.HasPrefix(e.Name(), prefix), "what could not be limited is left: %s", e.Name())
 	}
 }
+
+func TestQuota(t *testing.T) {
+	for cpus, want := range map[float64]int64{0.5: 50_000, 1e-300: 1000, 1e300: 100_000_000_000} {
+		require.Equal(t, want, quota(cpus))
+	}
+}

@@ -80,5 +80,6 @@ func limitV1(at map[string]string, l Limits) error {
 	return nil
 }
 
-// quota is processors as time in a period; the kernel takes no less than 1 ms.
-func quota(cpus float64) int64 { return max(int64(cpus*period), 1000) }
+// quota is processors as time in a period; the kernel takes no less than 1 ms, and
+// no host has a million processors.
+func quota(cpus float64) int64 { return max(int64(min(cpus, 1e6)*period), 1000) }
