@@ -44,7 +44,8 @@ With --json stdout gets one object at the end, or nothing where the command coul
 not be run or was interrupted: exit_code, signal (its name or ""), stdout, stderr, stdout_truncated,
 stderr_truncated, limit ("", timeout, cpu, memory, pids, disk, output or files),
 level, lacks, duration_ms, usage, and where there are any net (what was asked of the
-proxy) and changes (of --diff). In stdout and stderr each byte that is not UTF-8 becomes
+proxy), protect_violations (paths of --protect that are not what they were) and
+changes (of --diff). In stdout and stderr each byte that is not UTF-8 becomes
 U+FFFD.`,
 		Example: `  lm-sandbox bash -c 'id; ls /'
   lm-sandbox bash --workspace . --timeout 10m --mem 512M -c 'make test'
@@ -112,7 +113,7 @@ func (f *bashFlags) run(ctx context.Context, std stdio, execute func(context.Con
 		if err := writeJSON(std.out, object); err != nil {
 			return err
 		}
-	} else if err := writeChanges(std.err, changed); err != nil {
+	} else if err := errors.Join(writeViolations(std.err, result.ProtectViolations), writeChanges(std.err, changed)); err != nil {
 		return err
 	} else if result.Limit != sandbox.LimitNone {
 		return &failure{code: result.ExitCode, err: fmt.Errorf("the command reached a limit: %s", result.Limit)}
@@ -137,6 +138,7 @@ type bashResult struct {
 	DurationMS      float64           `json:"duration_ms"`
 	Usage           bashUsage         `json:"usage"`
 	Net             []bashNet         `json:"net,omitempty"`
+	Violations      []string          `json:"protect_violations,omitempty"`
 	Changes         []change          `json:"changes,omitempty"`
 }
 
@@ -169,7 +171,8 @@ func newBashResult(r sandbox.Result) bashResult {
 		ExitCode: r.ExitCode, Signal: r.Signal, Stdout: string(r.Stdout), Stderr: string(r.Stderr),
 		StdoutTruncated: r.StdoutTruncated, StderrTruncated: r.StderrTruncated,
 		Limit: r.Limit, Level: r.Level, Lacks: append([]string{}, r.Lacks...), DurationMS: milliseconds(r.Duration), Net: net,
-		Usage: bashUsage{milliseconds(u.CPU), u.MemoryPeak, u.PidsPeak, u.ReadBytes, u.WriteBytes},
+		Violations: r.ProtectViolations,
+		Usage:      bashUsage{milliseconds(u.CPU), u.MemoryPeak, u.PidsPeak, u.ReadBytes, u.WriteBytes},
 	}
 }
 

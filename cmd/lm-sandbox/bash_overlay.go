@@ -54,12 +54,25 @@ func changes(ctx context.Context, c sandbox.Config) ([]change, error) {
 func writeChanges(w io.Writer, list []change) error {
 	var b strings.Builder
 	for _, c := range list {
-		path := c.Path
-		if quoted := fmt.Sprintf("%+q", path); quoted != `"`+path+`"` {
-			path = quoted
-		}
-		fmt.Fprintf(&b, "%s %s\n", c.Kind, path)
+		fmt.Fprintf(&b, "%s %s\n", c.Kind, plainPath(c.Path))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeViolations tells of protected paths that are not what they were.
+func writeViolations(w io.Writer, paths []string) error {
+	var b strings.Builder
+	for _, p := range paths {
+		fmt.Fprintf(&b, "lm-sandbox: warning: the protected path %s is not what it was: look at it before it is used\n", plainPath(p))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func plainPath(path string) string {
+	if quoted := fmt.Sprintf("%+q", path); quoted != `"`+path+`"` {
+		return quoted
+	}
+	return path
 }

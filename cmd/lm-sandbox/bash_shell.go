@@ -42,7 +42,7 @@ func (f *bashFlags) interact(ctx context.Context, std stdio, terminal *os.File) 
 		err = errors.Join(err, sandboxFailure(closed))
 	}
 	changed, failed := changes(context.WithoutCancel(ctx), config)
-	return errors.Join(err, failed, writeChanges(std.err, changed))
+	return errors.Join(err, failed, writeViolations(std.err, session.ProtectViolations()), writeChanges(std.err, changed))
 }
 
 // connect has the terminal in raw mode while it lasts. It returns how the shell ended,
