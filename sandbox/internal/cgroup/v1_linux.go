@@ -49,6 +49,10 @@ func limitV1(at map[string]string, l Limits) error {
 				return err
 			}
 		}
+		// Where the kernel does not count swap (swapaccount=0), nothing may go there.
+		if err := writeIf(at["memory"], "memory.swappiness", "0"); err != nil {
+			return err
+		}
 	}
 	if l.Pids > 0 {
 		if err := write(at["pids"], "pids.max", strconv.Itoa(l.Pids)); err != nil {
