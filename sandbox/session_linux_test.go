@@ -206,6 +206,13 @@ func TestSessionServer(t *testing.T) {
 
 func TestSessionContext(t *testing.T) { // 87, 105
 	s := opened(t, Config{})
+	deaf, ended := opened(t, Config{}), make(chan error, 1)
+	go func() { // for 5 s, beside the rest
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		_, err := deaf.Exec(ctx, "trap '' INT; while :; do sleep 0.01; done")
+		ended <- err
+	}()
 	cancelled := func(command string, within time.Duration) ExecResult {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
@@ -289,9 +296,7 @@ func TestSessionContext(t *testing.T) { // 87, 105
 		require.Equal(t, "SIGKILL", exited.Signal)
 	})
 	t.Run("a deaf shell", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		_, err := s.Exec(ctx, "trap '' INT; while :; do :; done")
+		err := <-ended
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		var exited *ErrShellExited
 		require.ErrorAs(t, err, &exited)
