@@ -18,6 +18,7 @@ func TestHostNetwork(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "hello 127.0.0.1\n"+host+"\n", string(r.Stdout), "%s", r.Stderr)
 	require.Contains(t, strings.Join(r.Lacks, "\n"), "network namespace: ")
+	require.Equal(t, r.Lacks, opened(t, c).Lacks())
 	require.Empty(t, r.Net)
 	require.NotContains(t, strings.Join(run(t, Config{}, "true").Lacks, "\n"), "network", "the control")
 

@@ -161,6 +161,9 @@ func (s *Session) Dial(ctx context.Context, network, address string) (net.Conn, 
 // Level is how strongly the session is isolated.
 func (s *Session) Level() Level { return s.impl.level() }
 
+// Lacks is what the session does without, as in [Result].
+func (s *Session) Lacks() []string { return s.impl.lacks() }
+
 // Wait returns when the shell has ended, and says how: an [ErrShellExited], or
 // [ErrClosed]. Nothing of the sandbox is left then.
 func (s *Session) Wait() error { return s.impl.wait() }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -78,6 +79,8 @@ func newSession(ctx context.Context, execute executor, c Config) (*session, erro
 }
 
 func (s *session) level() Level { return s.process.level }
+
+func (s *session) lacks() []string { return slices.Clone(s.process.lacks) }
 
 // ready waits for the driver's first report.
 func (s *session) ready(ctx context.Context) error {

@@ -48,6 +48,7 @@ func (*session) write([]byte) (int, error)   { return 0, ErrUnsupported }
 func (*session) resize(_, _ uint16) error    { return ErrUnsupported }
 func (*session) signal(syscall.Signal) error { return ErrUnsupported }
 func (*session) level() Level                { return 0 }
+func (*session) lacks() []string             { return nil }
 func (*session) net() []NetRecord            { return nil }
 func (*session) files(context.Context, string, FileLimits) (*Files, error) {
 	return nil, ErrUnsupported
