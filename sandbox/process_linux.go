@@ -265,6 +265,7 @@ func (p *process) end() {
 	helper := p.reap()
 	<-p.orders.done
 	if p.orders.exit == nil || p.whole {
+		p.shutdown()
 		<-helper.gone
 	}
 	p.result.ProtectViolations = p.guard.violations()
@@ -282,11 +283,11 @@ func (p *process) end() {
 		p.force.Stop()
 	}
 	p.mu.Unlock()
-	p.control.Close()
 	if p.stdin != nil {
 		p.stdin.Close()
 	}
 	p.conclude(p.orders.exit, helper)
+	p.control.Close() // which pid 1 waits for
 	helper.leave(p.orders.exit == nil || p.whole)
 }
 

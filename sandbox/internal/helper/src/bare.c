@@ -37,6 +37,7 @@ static _Noreturn void run_init(struct request *r, int launcher)
 		fail(STAGE_CLONE, errno, "PR_SET_CHILD_SUBREAPER");
 	control_read_run(r);
 	watch_whole_host();
+	init_prepare(r);
 	init_command(r);
 }
 

@@ -146,10 +146,10 @@ bool control_read_order(struct order *o)
 	return true;
 }
 
-bool control_closed(void)
+bool control_closed(int wait_ms)
 {
 	struct pollfd p = {.fd = CONTROL_FD, .events = POLLRDHUP};
-	return poll(&p, 1, 0) > 0 && p.revents & (POLLRDHUP | POLLHUP);
+	return poll(&p, 1, wait_ms) > 0 && p.revents & (POLLRDHUP | POLLHUP);
 }
 
 void control_ready(uint32_t uid, uint32_t gid)

@@ -131,6 +131,7 @@ struct request {
 	uint32_t ngauges;
 	struct gauge gauges[MAX_GAUGES];
 	// RUN, which init reads when the sandbox is there; its steps follow the others in ops
+	bool privileged; // the Go process has root's authority: mounts come from it
 	uint32_t flags;
 	uint32_t nlimits;
 	struct limit limits[MAX_LIMITS];
@@ -156,7 +157,7 @@ struct order {
 	char body[MAX_ORDER + 1]; // a NUL follows it
 };
 bool control_read_order(struct order *o); // false: the Go process is gone
-bool control_closed(void);
+bool control_closed(int wait_ms);
 // What this kernel does not give, told by STARTED. As proto.Lack.
 enum lack {
 	LACK_LANDLOCK = 1,
@@ -220,6 +221,7 @@ void overlay_mount(int root, int dir, const char *name, const struct op *o);
 
 // init.c, payload.c: the two processes inside.
 void init_bind_to(int launcher, int signo);
+void init_prepare(const struct request *r);
 _Noreturn void init_command(struct request *r);
 _Noreturn void init_run(struct request *r, struct identity id, int launcher);
 _Noreturn void payload_run(const struct request *r, volatile int *failed);
@@ -230,6 +232,7 @@ enum { LANDLOCK_LEAST_ABI = 2 };
 int landlock_abi(void);
 uint32_t landlock_lacks(void);
 bool landlock_scope(void);
+bool landlock_prepare(const struct request *r); // what can be said before there is a command
 bool landlock_confine(const struct request *r, int program); // program: a file outside of the root, or -1
 
 // order.c: false for one that makes no sense.

@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { FIRST_SAMPLE_MS = 20, MAX_REAPED = 256 };
+enum { FIRST_SAMPLE_MS = 20, MAX_REAPED = 256, LAST_WORD_MS = 20 };
 
 static int write_once(const char *path, const char *text)
 {
@@ -32,7 +32,7 @@ static int write_once(const char *path, const char *text)
 
 // The payload's clocks start near zero. The offsets freeze once a process is in
 // the namespace, so init itself stays outside and its child is the first.
-static void start_clocks(void)
+static void start_clocks(int offsets)
 {
 	struct timespec mono, boot;
 	char text[96];
@@ -44,8 +44,9 @@ static void start_clocks(void)
 	clock_gettime(CLOCK_BOOTTIME, &boot);
 	snprintf(text, sizeof text, "monotonic -%lld 0\nboottime -%lld 0\n", (long long)mono.tv_sec,
 		 (long long)boot.tv_sec);
-	if (write_once("/proc/self/timens_offsets", text) < 0)
+	if (write(offsets, text, strlen(text)) < 0)
 		fail(STAGE_CLONE, errno, "time offsets");
+	close(offsets);
 }
 
 // A tmpfs that is full, or holds as much as its largest file may have.
@@ -89,9 +90,12 @@ static void end_tree(void)
 		;
 }
 
+static int children = -1;    // signalfd
+static volatile int *failed; // shared with the payload
+
 // Returning from here ends pid 1 and with it every process of the sandbox. The
 // payload can signal pid 1 as often as it likes: samples are due by the clock.
-static void supervise(const struct request *r, pid_t payload, int children)
+static void supervise(const struct request *r, pid_t payload)
 {
 	struct pollfd fds[2] = {{.fd = CONTROL_FD, .events = POLLIN}, {.fd = children, .events = POLLIN}};
 	struct signalfd_siginfo info;
@@ -143,6 +147,7 @@ void init_run(struct request *r, struct identity id, int launcher)
 	init_bind_to(launcher, SIGKILL);
 	identity_hide(false);
 	identity_map(r, id);
+	int offsets = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
 	identity_hide(true);
 	// Where the kernel lets us: the filter refuses nested user namespaces, and so
 	// does this; the host's user has 128 inotify instances for all that it runs.
@@ -156,47 +161,75 @@ void init_run(struct request *r, struct identity id, int launcher)
 	if (!identity_empty_bounds())
 		fail(STAGE_PRIVILEGE, errno, "PR_CAPBSET_DROP");
 
-	// Up to here nothing depends on the command. In a pool the sandbox waits as it is, with
-	// the host's tree still around it, where a workspace can be found.
+	// Up to here nothing depends on the command. In a pool the sandbox waits as it is. For
+	// a caller without root's authority the host's tree is still around it: only there
+	// can a workspace be found.
+	bool late = r->build_flags & BUILD_POOLED && !r->privileged;
+	if (!late) {
+		root_enter(root);
+		init_prepare(r);
+	}
 	if (r->build_flags & BUILD_POOLED)
 		control_ready(id.uid, id.gid);
 	uint32_t built = r->nops;
 	control_read_run(r);
 	root_apply(root, r, built);
-	identity_hide(false);
-	start_clocks();
-	identity_hide(true);
+	start_clocks(offsets);
 	bool session = r->flags & RUN_SESSION;
 	if (session)
 		session_prepare(root);
-	root_enter(root);
+	if (late) {
+		root_enter(root);
+		init_prepare(r);
+	}
+	if (mount_set_readonly(root, "") < 0)
+		fail(STAGE_PIVOT, errno, "read-only root");
 	if (session)
 		session_open(r->path);
 	identity_remove_privileges();
 	init_command(r);
 }
 
-void init_command(struct request *r)
+static int payload_main(void *r)
 {
-	bool session = r->flags & RUN_SESSION;
+	payload_run(r, failed);
+}
+
+// CLONE_VFORK: when this returns, the payload has executed or said why not. Until then it
+// has the memory of pid 1, so that no pages are copied. Older kernels refuse that to a
+// process with other clocks.
+static pid_t start_payload(struct request *r)
+{
+	static _Alignas(16) char stack[64 << 10];
+	pid_t pid = clone(payload_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, r);
+	if (pid < 0 && errno == EINVAL)
+		pid = clone(payload_main, stack + sizeof stack, CLONE_VFORK | SIGCHLD, r);
+	return pid;
+}
+
+// What the command needs, as far as it does not depend on it.
+void init_prepare(const struct request *r)
+{
 	watch_open();
 	sigset_t chld;
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &chld, NULL);
-	int children = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
-	volatile int *failed = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	children = signalfd(-1, &chld, SFD_CLOEXEC | SFD_NONBLOCK);
+	failed = mmap(NULL, sizeof *failed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (children < 0 || failed == MAP_FAILED)
 		fail(STAGE_CLONE, errno, "supervision");
+	if (!landlock_prepare(r))
+		fail(STAGE_LANDLOCK, errno, "rules");
+}
 
+void init_command(struct request *r)
+{
+	bool session = r->flags & RUN_SESSION;
 	// Nobody is left to run it for.
-	if (control_closed())
+	if (control_closed(0))
 		_exit(1);
-	// CLONE_VFORK: when this returns, the payload has executed or said why not.
-	struct clone_args args = {.flags = CLONE_VFORK, .exit_signal = SIGCHLD};
-	pid_t payload = sys_clone3(&args);
-	if (payload == 0)
-		payload_run(r, failed);
+	pid_t payload = start_payload(r);
 	if (payload < 0)
 		fail(STAGE_CLONE, errno, "payload");
 	if (*failed)
@@ -208,6 +241,9 @@ void init_command(struct request *r)
 	// The streams end when the last process of the payload closes them.
 	for (int fd = 0; fd <= 2; fd++)
 		close(fd);
-	supervise(r, payload, children);
+	supervise(r, payload);
+	// The kernel takes the namespaces down in the process that ends: that must not keep
+	// the Go process from the processor which has just been told of the end.
+	control_closed(LAST_WORD_MS);
 	_exit(0);
 }

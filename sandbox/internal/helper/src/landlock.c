@@ -65,6 +65,9 @@ static const struct {
 	{"workspace", OWN},
 };
 
+static int abi, rules = -1; // once they are prepared
+static uint32_t allowed_ops;   // so many of the request's have their rules
+
 int landlock_abi(void)
 {
 	return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, ASK_VERSION);
@@ -72,7 +75,6 @@ int landlock_abi(void)
 
 uint32_t landlock_lacks(void)
 {
-	int abi = landlock_abi();
 	if (abi < LANDLOCK_LEAST_ABI)
 		return LACK_LANDLOCK;
 	return (abi < 3 ? LACK_TRUNCATE : 0) | (abi < 5 ? LACK_IOCTL : 0) | (abi < 6 ? LACK_SCOPES : 0);
@@ -135,38 +137,43 @@ static uint64_t rights_of(const struct request *r, const struct op *o)
 	return o->flags & BIND_READONLY ? LOOK : LOOK | OWN;
 }
 
-static bool allow_all(const struct request *r, int rules, uint64_t rights)
+// Rules are made of what is there now; what comes later gets its own.
+static bool allow_ops(const struct request *r)
 {
 	bool ok = true;
 	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	for (size_t i = 0; ok && !(r->build_flags & BUILD_BARE) && i < sizeof places / sizeof *places; i++)
-		ok = allow_path(rules, root, places[i].path, places[i].allowed & rights);
-	for (uint32_t i = 0; ok && i < r->nops; i++) {
-		uint64_t allowed = rights_of(r, &r->ops[i]) & rights;
-		ok = !allowed || allow_path(rules, root, r->ops[i].path, allowed);
+	if (allowed_ops == 0)
+		for (size_t i = 0; ok && !(r->build_flags & BUILD_BARE) && i < sizeof places / sizeof *places; i++)
+			ok = allow_path(rules, root, places[i].path, places[i].allowed & known(abi));
+	for (; ok && allowed_ops < r->nops; allowed_ops++) {
+		const struct op *o = &r->ops[allowed_ops];
+		uint64_t allowed = rights_of(r, o) & known(abi);
+		ok = !allowed || allow_path(rules, root, o->path, allowed);
 	}
 	close(root);
 	return ok;
 }
 
-bool landlock_confine(const struct request *r, int program)
+bool landlock_prepare(const struct request *r)
 {
-	int abi = landlock_abi();
-	if (abi < LANDLOCK_LEAST_ABI)
+	if ((abi = landlock_abi()) < LANDLOCK_LEAST_ABI)
 		return true; // it is among what the sandbox lacks
-	uint64_t rights = known(abi);
-	struct ruleset set = {.filesystem = rights};
+	struct ruleset set = {.filesystem = known(abi)};
 	if (abi >= 6)
 		set.scoped = SCOPE_ABSTRACT_SOCKET | SCOPE_SIGNAL;
-	int rules = (int)syscall(SYS_landlock_create_ruleset, &set, sizeof set, 0);
-	if (rules < 0 || !allow_all(r, rules, rights))
+	rules = (int)syscall(SYS_landlock_create_ruleset, &set, sizeof set, 0);
+	return rules >= 0 && allow_ops(r);
+}
+
+bool landlock_confine(const struct request *r, int program)
+{
+	if (abi < LANDLOCK_LEAST_ABI)
+		return true;
+	if (allowed_ops < r->nops && !allow_ops(r))
 		return false;
 	if (program >= 0 && !allow(rules, program, EXECUTE | READ_FILE))
 		return false;
 	// What programs forbid themselves must not fill the host's audit log.
 	uint32_t flags = abi >= 7 ? LOG_SUBDOMAINS_OFF : 0;
-	if (syscall(SYS_landlock_restrict_self, rules, flags) < 0)
-		return false;
-	close(rules);
-	return true;
+	return syscall(SYS_landlock_restrict_self, rules, flags) == 0;
 }

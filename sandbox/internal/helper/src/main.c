@@ -82,6 +82,7 @@ int main(void)
 	cgroup_enter(&r);
 	if (r.build_flags & BUILD_BARE)
 		return bare_run(&r);
+	r.privileged = geteuid() == 0;
 	root_open_early(&r);
 	struct identity id = identity_choose(&r);
 	root_map_owners(&r, id);

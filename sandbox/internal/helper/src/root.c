@@ -208,8 +208,6 @@ int root_build(struct request *r)
 
 void root_enter(int root)
 {
-	if (mount_set_readonly(root, "") < 0)
-		fail(STAGE_PIVOT, errno, "read-only root");
 	if (fchdir(root) < 0 || sys_pivot_root(".", ".") < 0)
 		fail(STAGE_PIVOT, errno, "pivot_root");
 	if (umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
