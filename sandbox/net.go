@@ -103,5 +103,6 @@ const (
 	DefaultIdleTimeout = 5 * time.Minute
 )
 
-// MaxNetRecords is how many records a Result, or a Session, keeps: the first.
+// MaxNetRecords is how many records a Result, or a Session, keeps: the first, and later
+// ones that were allowed in place of refused ones.
 const MaxNetRecords = 1000

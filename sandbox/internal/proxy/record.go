@@ -3,6 +3,7 @@ package proxy
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,12 +23,13 @@ type Record struct {
 	Up, Down int64
 }
 
-// MaxRecords are kept; what comes then is only counted.
+// MaxRecords are kept; what comes then is only counted, refused requests first.
 const MaxRecords = 1000
 
 // flow is a Record that is still being written.
 type flow struct {
 	s        *Server
+	kept     bool // in s.flows; guarded by s.mu
 	mu       sync.Mutex
 	record   Record
 	up, down atomic.Int64
@@ -41,6 +43,7 @@ func (s *Server) begin(via, host string, port uint16) *flow {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.flows) < MaxRecords {
+		f.kept = true
 		s.flows = append(s.flows, f)
 	} else {
 		s.more++
@@ -69,7 +72,28 @@ func (f *flow) allowed(rule string, a netip.Addr) {
 	f.mu.Lock()
 	f.record.Allowed, f.record.Rule, f.record.Addr = true, rule, a
 	f.mu.Unlock()
+	f.s.keep(f)
 	f.tell()
+}
+
+// keep has a connection take the place of a request that came to nothing, so that none
+// is hidden behind many of those.
+func (s *Server) keep(f *flow) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.kept {
+		return
+	}
+	if i := slices.IndexFunc(s.flows, (*flow).refused); i >= 0 {
+		s.flows = append(slices.Delete(s.flows, i, i+1), f)
+		f.kept = true
+	}
+}
+
+func (f *flow) refused() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.record.Allowed && f.record.Duration > 0
 }
 
 // at notes an address of the name that is refused.

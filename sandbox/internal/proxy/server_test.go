@@ -266,7 +266,7 @@ func TestNotify(t *testing.T) {
 }
 
 func TestRecordsAreBounded(t *testing.T) {
-	w := serve(t, echo(t), nil)
+	w := serve(t, echo(t), nil, "a.test")
 	for range MaxRecords + 5 {
 		w.refuse(ViaHTTP, strings.Repeat("x", 10000), 1, "r")
 	}
@@ -274,6 +274,14 @@ func TestRecordsAreBounded(t *testing.T) {
 	require.Len(t, records, MaxRecords)
 	require.Equal(t, 5, more)
 	require.LessOrEqual(t, len(records[0].Host), 300)
+
+	// A connection is not hidden behind them.
+	exchange(t, w.http, "CONNECT a.test:443 HTTP/1.1\r\nHost: a.test:443\r\n\r\n")
+	records, more = w.Records()
+	require.Len(t, records, MaxRecords)
+	require.Equal(t, 6, more)
+	require.Equal(t, "a.test", records[MaxRecords-1].Host)
+	require.True(t, records[MaxRecords-1].Allowed)
 }
 
 func TestCloseDoesNotWaitForHooks(t *testing.T) {
