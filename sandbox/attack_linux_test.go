@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // What payloads do to the caller and to other sandboxes, by what they have in common.
@@ -127,6 +129,22 @@ os.chmod('/workspace/d/d', 0)"`, 2*fewFiles)
 		err = fmt.Errorf("left: %v", left)
 	}
 	return err
+}
+
+// RENAME_WHITEOUT leaves a device where the file was.
+func TestNoWhiteout(t *testing.T) {
+	whiteout := fmt.Sprintf(`python3 -c "
+import ctypes, os, stat
+open('a', 'w').close()
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.syscall(%d, -100, b'a', -100, b'b', 4), ctypes.get_errno(), stat.S_ISCHR(os.lstat('a').st_mode))"`, unix.SYS_RENAMEAT2)
+	require.Equal(t, "-1 1 False\n", string(run(t, Config{Workspace: t.TempDir()}, whiteout).Stdout))
+	require.Equal(t, "-1 1 False\n", string(run(t, Config{Dir: "/tmp"}, whiteout).Stdout))
+	control := exec.CommandContext(t.Context(), "bash", "-c", whiteout)
+	control.Dir = t.TempDir()
+	out, err := control.Output()
+	require.NoError(t, err)
+	require.Equal(t, "0 0 True\n", string(out), "the control")
 }
 
 func TestFilesUnderWay(t *testing.T) {

@@ -69,6 +69,7 @@ func TestArguments(t *testing.T) {
 		{"mknod", []uint64{0, 0x1000 | 0o644}, Allow}, {"mknod", []uint64{0, 0x2000 | 0o644}, EPERM}, {"mknod", []uint64{0, 0x6000}, EPERM},
 		{"mknodat", []uint64{0, 0, 0x8000 | 0o644}, Allow}, {"mknodat", []uint64{0, 0, 0x8000 | 0o4644}, EPERM},
 		{"mknodat", []uint64{0, 0, 0xc000 | 0o644}, Allow}, {"mknodat", []uint64{0, 0, 0x6000 | anyHigh}, EPERM},
+		{"renameat2", []uint64{0, 0, 0, 0, 3 | high}, Allow}, {"renameat2", []uint64{0, 0, 0, 0, 4 | anyHigh}, EPERM}, {"renameat2", []uint64{0, 0, 0, 0, 5}, EPERM},
 		{"clone", []uint64{0x3d0f00}, Allow}, {"clone", []uint64{17}, Allow}, {"clone", []uint64{0x10000000}, EPERM},
 		{"clone", []uint64{0x10000000 | high}, EPERM}, {"clone", []uint64{0x10000000 << 32}, Allow}, {"clone", []uint64{0x20000 | 17}, EPERM},
 		{"ioctl", []uint64{0, 0x5401}, Allow}, {"ioctl", []uint64{0, 0x5412}, EPERM}, {"ioctl", []uint64{0, 0x5412 | high}, EPERM},

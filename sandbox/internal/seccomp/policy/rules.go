@@ -14,6 +14,8 @@ const (
 	sIFCHR = 0x2000
 	sIFBLK = 0x6000
 
+	renameWhiteout = 4 // leaves a character device
+
 	afUnix, afInet, afInet6, afNetlink  = 1, 2, 10, 16
 	sockTypeMask, sockStream, sockDgram = 0xf, 1, 2
 	sockSeqpacket                       = 5
@@ -41,6 +43,7 @@ var rules = map[string]rule{
 	"openat":    refuseSetIDCreation(2, 3),
 	"mknod":     refuseDevice(1),
 	"mknodat":   refuseDevice(2),
+	"renameat2": refuseBits(4, renameWhiteout),
 
 	"clone":       refuseBits(0, cloneNamespaces),
 	"ioctl":       terminalRequests,
