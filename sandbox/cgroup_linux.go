@@ -73,7 +73,6 @@ func (p *process) account(e proto.Exit) Usage {
 	if p.group == nil {
 		return u
 	}
-	p.killedForMemory = p.group.Kills.Read() > 0
 	g := p.group.Usage()
 	u.CPU, u.MemoryPeak, u.PidsPeak = g.CPU, g.Memory, max(g.Pids-helperTasks+initTasks, 0)
 	return u

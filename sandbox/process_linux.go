@@ -71,10 +71,9 @@ type process struct {
 	force    *time.Timer
 	stdinErr error
 
-	result          Result // valid once finish is done
-	err             error
-	killedForMemory bool
-	grown           bool // the workspace, too much
+	result Result // valid once finish is done
+	err    error
+	grown  bool // the workspace, too much
 }
 
 func newProcess() *process {

@@ -49,7 +49,7 @@ func (p *process) conclude(frame any, helper *remains) {
 	case causeContext:
 		p.err = errors.Join(fmt.Errorf("sandbox: %w", p.ctx.Err()), p.err)
 	default:
-		if p.killedForMemory { // the victim was the sandbox's own pid 1
+		if p.group != nil && p.group.Kills.Read() > 0 { // the victim was the sandbox's own pid 1
 			r.Limit = LimitMemory
 			return
 		}

@@ -224,6 +224,7 @@ void init_bind_to(int launcher, int signo);
 void init_prepare(const struct request *r);
 _Noreturn void init_command(struct request *r);
 _Noreturn void init_run(struct request *r, struct identity id, int launcher);
+void payload_prepare(void);
 _Noreturn void payload_run(const struct request *r, volatile int *failed);
 
 // landlock.c: paths and scopes of the payload. Without REFER (ABI 2) no program could

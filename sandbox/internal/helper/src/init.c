@@ -211,6 +211,7 @@ static pid_t start_payload(struct request *r)
 void init_prepare(const struct request *r)
 {
 	watch_open();
+	payload_prepare();
 	sigset_t chld;
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);

@@ -75,6 +75,13 @@ static void execute(const struct request *r)
 	errno = err;
 }
 
+static int null = -1;
+
+void payload_prepare(void)
+{
+	null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 void payload_run(const struct request *r, volatile int *failed)
 {
 	sigset_t none;
@@ -82,11 +89,8 @@ void payload_run(const struct request *r, volatile int *failed)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	umask(022);
 	setsid();
-	if (r->flags & RUN_NULL_STDIN) {
-		int null = open("/dev/null", O_RDONLY);
-		if (null < 0 || dup2(null, 0) < 0)
-			give_up(failed, STAGE_DIR, "/dev/null");
-	}
+	if (r->flags & RUN_NULL_STDIN && dup2(null, 0) < 0)
+		give_up(failed, STAGE_DIR, "/dev/null");
 	bool session = r->flags & RUN_SESSION;
 	if (session && !session_attach())
 		give_up(failed, STAGE_TERMINAL, "attach");
