@@ -136,7 +136,8 @@ func sweepOverlays(parent string) {
 		if err != nil {
 			continue
 		}
-		lock, err := dir.Open(overlayLock)
+		// A fifo that somebody has planted must not hold this up.
+		lock, err := dir.OpenFile(overlayLock, os.O_RDONLY|unix.O_NONBLOCK, 0)
 		if err == nil && unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
 			if removeTree(dir, overlayData) == nil && dir.Remove(overlayLock) == nil {
 				_ = root.Remove(name) // another sweep may have been faster

@@ -303,6 +303,9 @@ func TestOverlaySweep(t *testing.T) {
 	require.NoError(t, err)
 	overlaid(t, dead, "mkdir x; touch x/y; chmod 0 x; rm drop")
 	require.NoError(t, dead.impl.lock.Close()) // as the kernel does
+	planted := filepath.Join(dir, overlayPrefix+"planted")
+	require.NoError(t, os.Mkdir(planted, 0o700))
+	require.NoError(t, unix.Mkfifo(filepath.Join(planted, overlayLock), 0o600))
 	next, err := NewOverlay(base, OverlayOptions{Dir: dir})
 	require.NoError(t, err)
 	require.NoDirExists(t, dead.impl.path)
