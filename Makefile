@@ -90,9 +90,9 @@ $(GOVULNCHECK):
 	GOBIN=$(@D) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 
 .PHONY: bench
-bench: native peers models ## decode against llama-bench, sandbox start against bwrap
+bench: native peers models ## decode against llama-bench, the sandbox against bwrap, runc and plain processes
 	$(GO) test -run '^$$' -bench BenchmarkDecodeVsLlamaBench -benchtime 1x -timeout 30m ./llama/engine
-	$(GO) test -run '^$$' -bench "RunVsBwrap|LargeParent|Pool|SessionExec" -benchtime 200x -timeout 30m ./sandbox
+	scripts/bench-sandbox.sh
 
 .PHONY: clean
 clean: ## remove what the build left in the clone (the cache stays)
