@@ -39,6 +39,9 @@ const (
 	maxAuditList = 64       // arguments, or names of variables
 )
 
+// changesPatience bounds the look at an overlay's changes; a record without them says so.
+var changesPatience = 10 * time.Second
+
 // audit is what is known of one call until its record is written. A nil one,
 // where nobody asked for records, does nothing.
 type audit struct {
@@ -165,7 +168,10 @@ func (a *audit) changes() []slog.Attr {
 	if a.config.Overlay == nil || a.what == "exec" || a.terms.policy == "" {
 		return nil
 	}
-	list, err := a.config.Overlay.Diff(a.ctx)
+	// Not the caller's context, which may have ended with the command.
+	ctx, cancel := context.WithTimeout(a.ctx, changesPatience)
+	defer cancel()
+	list, err := a.config.Overlay.Diff(ctx)
 	if err != nil {
 		return []slog.Attr{slog.String("changes_error", cut(err.Error(), maxAuditText))}
 	}

@@ -175,6 +175,20 @@ func TestAuditChanges(t *testing.T) {
 	require.NotContains(t, records[2], "changes", "which are not known")
 }
 
+// A record does not wait for the whole of a large overlay.
+func TestAuditChangesTimeOut(t *testing.T) {
+	patience := changesPatience
+	changesPatience = time.Nanosecond
+	t.Cleanup(func() { changesPatience = patience })
+	f, lines := auditLog(t)
+	o := overlayOn(t, t.TempDir())
+	_, err := Run(t.Context(), Config{Audit: f, Overlay: o}, "echo > a")
+	require.NoError(t, err)
+	record := lines()[0]
+	require.Contains(t, record["changes_error"], context.DeadlineExceeded.Error())
+	require.NotContains(t, record, "changes")
+}
+
 func TestAuditPool(t *testing.T) {
 	f, lines := auditLog(t)
 	p, err := NewPool(Config{Audit: f}, 1)

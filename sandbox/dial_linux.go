@@ -54,8 +54,29 @@ func (p *process) dial(ctx context.Context, network, address string) (net.Conn, 
 	return nil, first
 }
 
-// connect has pid 1, which is where the network is, start to connect, and waits itself.
+// connect waits for room in the queue of a Unix socket, which the kernel refuses at once
+// where it is full (connect(2), EAGAIN).
 func (p *process) connect(ctx context.Context, t target) (net.Conn, error) {
+	for pause := firstDialPause; ; pause = min(2*pause, lastDialPause) {
+		conn, err := p.connectNow(ctx, t)
+		if t.family != unix.AF_UNIX || !errors.Is(err, unix.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+const (
+	firstDialPause = time.Millisecond
+	lastDialPause  = 50 * time.Millisecond
+)
+
+// connectNow has pid 1, which is where the network is, start to connect, and waits itself.
+func (p *process) connectNow(ctx context.Context, t target) (net.Conn, error) {
 	files, err := p.order(ctx, proto.EncodeDial(t.family, t.port, t.address), 1)
 	if err != nil {
 		var errno syscall.Errno

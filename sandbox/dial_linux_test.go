@@ -52,7 +52,7 @@ func TestSessionDial(t *testing.T) {
 	deep := "/tmp/" + strings.Repeat("deep/", 40)
 	do(t, s, `mkdir -p `+deep+`; ln -s /tmp/socket /tmp/link; ln -s /proc/self/root/tmp/socket /tmp/magic
 serve() { python3 -c "$SERVER" "$@" & }
-serve AF_INET 127.0.0.1:8001 5; serve AF_INET6 ::1:8002 5; serve AF_UNIX /tmp/socket 5; serve AF_UNIX @name 5; serve AF_INET 127.0.0.1:8003 0; (cd `+deep+`; serve AF_UNIX s 5)`)
+serve AF_INET 127.0.0.1:8001 5; serve AF_INET6 ::1:8002 5; serve AF_UNIX /tmp/socket 5; serve AF_UNIX @name 5; serve AF_INET 127.0.0.1:8003 0; serve AF_UNIX @full 0; (cd `+deep+`; serve AF_UNIX s 5)`)
 	for _, tc := range []struct{ network, address string }{
 		{"tcp", "localhost:8001"}, {"tcp4", "127.0.0.1:8001"}, {"tcp", ":8001"}, {"tcp", "[::ffff:127.0.0.1]:8001"},
 		{"tcp", "localhost:8002"}, {"tcp6", "[::1]:8002"}, {"tcp6", "localhost:8002"},
@@ -129,18 +129,23 @@ serve AF_INET 127.0.0.1:8001 5; serve AF_INET6 ::1:8002 5; serve AF_UNIX /tmp/so
 			c.Close()
 		}
 	})
-	t.Run("many at once", func(t *testing.T) {
+	t.Run("nobody accepts of a Unix socket", func(t *testing.T) { // listen(2) with 0 has room for one
+		reached(t, s.Dial, "unix", "@full")
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := s.Dial(ctx, "unix", "@full")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+	t.Run("many at once", func(t *testing.T) { // more than the server has room for
 		var group sync.WaitGroup
 		for range 50 {
 			group.Go(func() {
-				ctx, cancel := context.WithCancel(t.Context())
-				defer cancel()
-				conn, err := s.Dial(ctx, "unix", "/tmp/socket")
-				if err == nil {
-					conn.Close()
-				} else if !strings.Contains(err.Error(), "temporarily unavailable") { // the backlog is full
+				conn, err := s.Dial(t.Context(), "unix", "/tmp/socket")
+				if err != nil {
 					t.Error(err)
+					return
 				}
+				conn.Close()
 			})
 		}
 		require.Equal(t, "alive\n", says(t, s, "echo alive"))

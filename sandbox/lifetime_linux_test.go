@@ -248,3 +248,43 @@ func TestNoLeaks(t *testing.T) {
 	require.Equal(t, 0, count(filepath.Join(temp, "*")), "temporary files")
 	require.Equal(t, 0, count(filepath.Join(ws, "*")), "files in the workspace")
 }
+
+// Launchers that are stuck hold up what comes after them no longer than its context,
+// its Limits.Wall or a Kill.
+func TestRemainsStuck(t *testing.T) {
+	swept(t)
+	for range maxRemains {
+		remaining <- struct{}{}
+	}
+	defer func() {
+		for range maxRemains {
+			<-remaining
+		}
+	}()
+	for name, start := range map[string]func() (*Process, error){
+		"context": func() (*Process, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			t.Cleanup(cancel)
+			return Start(ctx, Config{}, "true")
+		},
+		"wall": func() (*Process, error) {
+			return Start(t.Context(), Config{Limits: Limits{Wall: 300 * time.Millisecond}}, "true")
+		},
+		"kill": func() (*Process, error) {
+			p, err := Start(t.Context(), Config{}, "true")
+			if err == nil {
+				time.AfterFunc(300*time.Millisecond, p.Kill)
+			}
+			return p, err
+		},
+	} {
+		begin := time.Now()
+		p, err := start()
+		require.NoError(t, err, name)
+		r, err := p.Wait()
+		require.NoError(t, err, name)
+		require.Equal(t, 0, r.ExitCode, name)
+		require.Equal(t, LimitNone, r.Limit, name)
+		require.Less(t, time.Since(begin), deadline, name)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/sandbox/internal/proxy"
 )
 
 // Net is how much of a network the sandbox has.
@@ -105,4 +107,4 @@ const (
 
 // MaxNetRecords is how many records a Result, or a Session, keeps: the first, and later
 // ones that were allowed in place of refused ones.
-const MaxNetRecords = 1000
+const MaxNetRecords = proxy.MaxRecords // 1000

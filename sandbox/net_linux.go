@@ -58,9 +58,12 @@ func (a *AllowList) proxy() (proxy.Config, error) {
 			return c, &ErrConfig{fmt.Sprintf("Allow.Private[%d]", i), err.Error()}
 		}
 	}
-	for field, negative := range map[string]bool{"MaxConns": a.MaxConns < 0, "MaxBytes": a.MaxBytes < 0, "IdleTimeout": a.IdleTimeout < 0} {
-		if negative {
-			return c, &ErrConfig{"Allow." + field, "negative"}
+	for _, bound := range []struct {
+		field string
+		value int64
+	}{{"MaxConns", int64(a.MaxConns)}, {"MaxBytes", a.MaxBytes}, {"IdleTimeout", int64(a.IdleTimeout)}} {
+		if bound.value < 0 {
+			return c, &ErrConfig{"Allow." + bound.field, "negative"}
 		}
 	}
 	if c.MaxConns == 0 {

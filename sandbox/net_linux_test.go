@@ -355,7 +355,7 @@ func TestAllowListIsChecked(t *testing.T) {
 		"Allow.Rules[1]":    {Net: NetAllowList, Allow: AllowList{Rules: []string{"a.test", "https://a.test"}}},
 		"Allow.Private[0]":  {Net: NetAllowList, Allow: AllowList{Private: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/8")}}},
 		"Allow.MaxConns":    {Net: NetAllowList, Allow: AllowList{MaxConns: -1}},
-		"Allow.MaxBytes":    {Net: NetAllowList, Allow: AllowList{MaxBytes: -1}},
+		"Allow.MaxBytes":    {Net: NetAllowList, Allow: AllowList{MaxBytes: -1, IdleTimeout: -1}}, // the first in their order
 		"Allow.IdleTimeout": {Net: NetAllowList, Allow: AllowList{IdleTimeout: -1}},
 	} {
 		_, err := Run(t.Context(), c, "true")

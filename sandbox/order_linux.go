@@ -20,6 +20,7 @@ type orders struct {
 
 	follow sync.Once
 	exit   any           // the EXIT frame, or nil; valid once done is closed
+	failed error         // what pid 1 said of its own end, if it did; as exit
 	done   chan struct{} // closed when pid 1 has said its last word
 }
 
@@ -45,6 +46,8 @@ func (o *orders) read(from *receiver) {
 			o.answer(f, from)
 		case proto.Exit:
 			o.exit = f
+		case proto.Failure:
+			o.failed = &ErrSetup{f.Stage.String(), f.Detail, syscall.Errno(f.Errno)}
 		}
 	}
 	_, _ = from.take(0)

@@ -12,10 +12,10 @@ import (
 )
 
 func (o *overlay) commit(ctx context.Context) ([]Change, error) {
-	if err := o.idle(); err != nil {
+	if err := o.idle(ctx); err != nil {
 		return nil, err
 	}
-	defer o.mu.Unlock()
+	defer o.yield()
 	d, err := o.compare(ctx, o.since)
 	if err != nil {
 		return nil, err

@@ -38,9 +38,11 @@ type differ struct {
 }
 
 func (o *overlay) diff(ctx context.Context) ([]Change, error) {
-	o.mu.Lock()
+	if err := o.hold(ctx); err != nil {
+		return nil, err
+	}
 	closed, since := o.closed, o.since
-	o.mu.Unlock()
+	o.yield()
 	if closed {
 		return nil, ErrOverlayClosed
 	}

@@ -14,9 +14,11 @@ import (
 
 // fork copies the upper layer.
 func (o *overlay) fork(ctx context.Context) (*overlay, error) {
-	o.mu.Lock()
+	if err := o.hold(ctx); err != nil {
+		return nil, err
+	}
 	closed, since, guarded := o.closed, o.since, slices.Clone(o.guarded)
-	o.mu.Unlock()
+	o.yield()
 	if closed {
 		return nil, ErrOverlayClosed
 	}

@@ -1,12 +1,12 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"syscall"
 	"time"
 
@@ -23,8 +23,8 @@ type overlay struct {
 	owner   owner // of the layers
 	options OverlayOptions
 
-	mu      sync.Mutex
-	users   int // sandboxes
+	turn    chan struct{} // held while the rest is used, also for all of a Commit
+	users   int           // sandboxes
 	closed  bool
 	since   time.Time // what changed in the base after that is a conflict
 	guarded []string  // paths that a sandbox on it had as Config.Protect
@@ -43,7 +43,7 @@ func newOverlay(name string, options OverlayOptions) (*overlay, error) {
 		return nil, err
 	}
 	options.Limits = base.limits
-	o := &overlay{base: base, baseDir: dir, options: options}
+	o := &overlay{base: base, baseDir: dir, options: options, turn: make(chan struct{}, 1)}
 	if err := o.create(); err != nil {
 		_ = o.close()
 		return nil, err
@@ -97,10 +97,23 @@ func settled() time.Time {
 	}
 }
 
+func (o *overlay) hold(ctx context.Context) error {
+	select {
+	case o.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("sandbox: another call changes the overlay: %w", ctx.Err())
+	}
+}
+
+func (o *overlay) yield() { <-o.turn }
+
 // enter is called before a sandbox uses it, leave when that is gone.
-func (o *overlay) enter(guarded []string) error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+func (o *overlay) enter(ctx context.Context, guarded []string) error {
+	if err := o.hold(ctx); err != nil {
+		return err
+	}
+	defer o.yield()
 	switch {
 	case o.closed:
 		return ErrOverlayClosed
@@ -117,30 +130,32 @@ func (o *overlay) enter(guarded []string) error {
 }
 
 func (o *overlay) leave() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.turn <- struct{}{}
+	defer o.yield()
 	o.users--
 }
 
-// idle locks o if it can be changed; the caller unlocks it.
-func (o *overlay) idle() error {
-	o.mu.Lock()
+// idle holds o if it can be changed; the caller yields it.
+func (o *overlay) idle(ctx context.Context) error {
+	if err := o.hold(ctx); err != nil {
+		return err
+	}
 	if o.closed {
-		o.mu.Unlock()
+		o.yield()
 		return ErrOverlayClosed
 	}
 	if o.users > 0 {
-		o.mu.Unlock()
+		o.yield()
 		return ErrBusy
 	}
 	return nil
 }
 
 func (o *overlay) discard() error {
-	if err := o.idle(); err != nil {
+	if err := o.idle(context.Background()); err != nil {
 		return err
 	}
-	defer o.mu.Unlock()
+	defer o.yield()
 	return o.reset()
 }
 
@@ -160,8 +175,8 @@ func (o *overlay) reset() error {
 }
 
 func (o *overlay) close() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	o.turn <- struct{}{}
+	defer o.yield()
 	if o.closed {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -245,6 +246,24 @@ func TestOverlayUse(t *testing.T) {
 	list, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Empty(t, list)
+}
+
+// What waits for a Commit waits no longer than its context.
+func TestOverlayWait(t *testing.T) {
+	o := overlayOn(t, project(t, os.Getuid(), os.Getgid()))
+	require.NoError(t, o.impl.hold(t.Context())) // as a Commit does all along
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := Run(ctx, Config{Overlay: o}, "true")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = o.Diff(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = o.Commit(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = o.Fork(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	o.impl.yield()
+	overlaid(t, o, "touch x")
 }
 
 // A set-id bit, a write through a link and a path of the base that is swapped for a

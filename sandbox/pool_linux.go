@@ -222,7 +222,7 @@ func (l *pool) lease(ctx context.Context, j *job, path string, argv []string) (*
 		defer file.Close()
 	}
 	j.request.Late = append(j.request.Late, rootfs.Protect(mounts)...)
-	guard, err := j.config.guard()
+	guard, err := j.config.guard(ctx)
 	if err != nil {
 		return nil, err
 	}

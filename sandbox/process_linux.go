@@ -109,7 +109,7 @@ func executeAt(ctx context.Context, c Config, level Level, path string, argv []s
 	}
 	p := newProcess()
 	p.level = level
-	if p.guard, err = c.guard(); err != nil {
+	if p.guard, err = c.guard(ctx); err != nil {
 		growth.close()
 		return nil, err
 	}
@@ -273,6 +273,11 @@ func (p *process) end() {
 	for _, c := range p.streams {
 		c.await(p.stopping)
 	}
+	p.result.Duration = time.Since(p.begin)
+	whole := p.orders.exit == nil || p.whole
+	if !whole {
+		helper.queue(p.stopping)
+	}
 	p.release()
 	p.grown = p.growth.stop()
 	p.removePrivate()
@@ -287,7 +292,7 @@ func (p *process) end() {
 	}
 	p.conclude(p.orders.exit, helper)
 	p.control.Close() // which pid 1 waits for
-	helper.leave(p.orders.exit == nil || p.whole)
+	helper.leave(whole)
 }
 
 func (p *process) wait() (Result, error) {

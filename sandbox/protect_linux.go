@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +24,7 @@ type guard struct {
 	watched   map[string]string // by path: what is there, as look tells it
 }
 
-func (c *Config) guard() (*guard, error) {
+func (c *Config) guard(ctx context.Context) (*guard, error) {
 	paths, err := c.protect()
 	if err != nil {
 		return nil, err
@@ -32,7 +33,7 @@ func (c *Config) guard() (*guard, error) {
 	if c.Overlay != nil {
 		all, err := withTargets(c.Overlay.impl.baseDir, paths)
 		if err == nil {
-			err = c.Overlay.impl.enter(all)
+			err = c.Overlay.impl.enter(ctx, all)
 		}
 		if err != nil {
 			return nil, err

@@ -3,7 +3,8 @@ package sandbox
 import "time"
 
 // maxRemains bounds the sandboxes of this process that the kernel is taking down in
-// the background: then commands wait for it.
+// the background: then commands that have ended wait for it, until their context
+// ends, or their Limits.Wall, or they are killed: that does not change their result.
 const maxRemains = 16
 
 var remaining = make(chan struct{}, maxRemains)
@@ -42,12 +43,17 @@ func (p *process) reap() *remains {
 	return r
 }
 
+// queue waits until the kernel may go on alone with it, or for stop.
+func (r *remains) queue(stop <-chan struct{}) {
+	select {
+	case remaining <- struct{}{}:
+		r.slow = true
+	case <-stop:
+	}
+}
+
 // leave returns when nothing is left, or at once where the kernel is to go on alone.
 func (r *remains) leave(whole bool) {
-	if !whole {
-		remaining <- struct{}{}
-		r.slow = true
-	}
 	close(r.left)
 	if whole {
 		<-r.free

@@ -15,7 +15,6 @@ import (
 func (p *process) conclude(frame any, helper *remains) {
 	r := &p.result
 	r.Level, r.Lacks = p.level, p.lacks
-	r.Duration = time.Since(p.begin)
 	out, errs := p.streams[0], p.streams[1]
 	r.Stdout, r.StdoutTruncated = out.kept, out.truncated
 	r.Stderr, r.StderrTruncated = errs.kept, errs.truncated
@@ -51,6 +50,10 @@ func (p *process) conclude(frame any, helper *remains) {
 	default:
 		if p.group != nil && p.group.Kills.Read() > 0 { // the victim was the sandbox's own pid 1
 			r.Limit = LimitMemory
+			return
+		}
+		if p.orders.failed != nil {
+			p.err = errors.Join(p.orders.failed, p.err)
 			return
 		}
 		err := helper.err

@@ -147,7 +147,8 @@ func (s *Session) Net() []NetRecord { return s.impl.net() }
 // "localhost" is 127.0.0.1 and, where nobody listens there, ::1. Links on the way to a
 // path are followed as they are inside.
 //
-// ctx bounds the connecting only. The connection lives until it is closed, also when
+// ctx bounds the connecting only; a Unix socket whose queue is full is tried until it
+// ends. The connection lives until it is closed, also when
 // the session has ended: then its other side is gone.
 //
 // # Errors

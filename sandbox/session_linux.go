@@ -211,6 +211,9 @@ func (s *session) fetch(ctx context.Context, nonce string) ([]*os.File, error) {
 func (s *session) interrupt(done <-chan struct{}) {
 	s.shell.resume()
 	_ = s.process.signalTo(syscall.SIGINT, proto.TargetForeground)
+	// A program that the shell was just starting may not have felt it.
+	repeat := time.NewTimer(repeatInterrupt)
+	defer repeat.Stop()
 	patience := time.NewTimer(killPatience)
 	defer patience.Stop()
 	again := time.NewTimer(interruptPatience)
@@ -221,6 +224,9 @@ func (s *session) interrupt(done <-chan struct{}) {
 			return
 		case <-s.ended:
 			return
+		case <-repeat.C:
+			_ = s.process.signalTo(syscall.SIGINT, proto.TargetAgain)
+			repeat.Reset(repeatInterrupt)
 		case <-again.C:
 			select {
 			case <-s.shell.lost: // by exec another program is in the shell's place: nothing is to be spared
@@ -241,6 +247,7 @@ func (s *session) interrupt(done <-chan struct{}) {
 
 const (
 	startPatience     = 30 * time.Second
+	repeatInterrupt   = 50 * time.Millisecond
 	interruptPatience = time.Second
 	forceInterval     = 50 * time.Millisecond
 )

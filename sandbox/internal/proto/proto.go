@@ -193,11 +193,12 @@ const (
 // Target says whom a signal is for; as enum signal_target in helper.h.
 type Target uint32
 
-// Targets. The last two need a session.
+// Targets. All but the first need a session.
 const (
 	TargetPayload    Target = iota
 	TargetForeground        // the foreground process group of the terminal
 	TargetCommand           // the same, unless it is the shell's own
+	TargetAgain             // of it, those that were there at the last one for it and do not handle the signal
 )
 
 // Network says what network a sandbox has; as enum network in helper.h.

@@ -46,8 +46,9 @@ enum frame_kind {
 };
 
 // Whom a signal is for: the payload, the foreground process group of the
-// session's terminal, or that if it is not the shell's own.
-enum signal_target { SIGNAL_PAYLOAD, SIGNAL_FOREGROUND, SIGNAL_COMMAND };
+// session's terminal, that if it is not the shell's own, or of it those that were
+// there at the last SIGNAL_FOREGROUND and do not handle the signal.
+enum signal_target { SIGNAL_PAYLOAD, SIGNAL_FOREGROUND, SIGNAL_COMMAND, SIGNAL_AGAIN };
 
 // What failed, for the typed error on the Go side. Keep equal to proto.Stage.
 enum stage {
@@ -266,6 +267,7 @@ void watch_whole_host(void);
 int64_t now_ms(void);
 uint64_t watch_clock(void);
 void watch_signal(pid_t parent, uint64_t since, int signo);
+void watch_repeat(pid_t group, pid_t shell, uint64_t asked, int signo);
 uint32_t watch_sample(const struct request *r, int64_t *due);
 
 #endif

@@ -19,6 +19,7 @@ static int streams = -1; // directory of named pipes, writable by pid 1 only
 static int hidden = -1; // a filesystem outside the tree, with the shell in it
 static int master = -1, slave = -1;
 static uint64_t since; // when the last command began
+static uint64_t asked; // when the foreground was signalled last
 static int side[2] = {-1, -1};
 
 // The pipes have a tiny filesystem of their own: a full disk must not keep the
@@ -130,6 +131,13 @@ void session_streams(const char *name)
 void session_signal(pid_t shell, int signo, uint32_t target)
 {
 	pid_t group = tcgetpgrp(master);
+	if (target == SIGNAL_AGAIN) {
+		if (group > 1 && group != shell)
+			watch_repeat(group, shell, asked, signo);
+		return;
+	}
+	if (target == SIGNAL_FOREGROUND)
+		asked = watch_clock();
 	if (group > 0 && (group != shell || target == SIGNAL_FOREGROUND))
 		kill(-group, signo);
 	else if (group == shell)

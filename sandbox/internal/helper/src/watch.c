@@ -131,24 +131,56 @@ uint64_t watch_clock(void)
 	return (uint64_t)t.tv_sec * hz + (uint64_t)t.tv_nsec * hz / 1000000000;
 }
 
+enum { PPID = 4, GROUP = 5, STARTED = 22 }; // proc_pid_stat(5)
+
+static bool read_stat(const char *pid, uint64_t field[static STARTED + 1])
+{
+	char buf[1024];
+	char *at = read_proc(pid, "stat", buf, sizeof buf) ? strrchr(buf, ')') : NULL;
+	if (!at || strlen(at) < 5)
+		return false;
+	at += 3; // the name's end and the state
+	for (int i = PPID; i <= STARTED; i++)
+		field[i] = strtoull(at, &at, 10);
+	return true;
+}
+
 // Signals the children of a process that have been started since then, each with its
 // group where it has one of its own.
 void watch_signal(pid_t parent, uint64_t since, int signo)
 {
-	char buf[1024];
+	uint64_t field[STARTED + 1];
 	rewinddir(proc);
 	for (const char *pid; (pid = next_process());) {
-		enum { PPID = 4, GROUP = 5, STARTED = 22 }; // proc_pid_stat(5)
-		uint64_t field[STARTED + 1] = {0};
-		char *at = read_proc(pid, "stat", buf, sizeof buf) ? strrchr(buf, ')') : NULL;
-		if (!at || strlen(at) < 5)
+		if (!read_stat(pid, field) || field[PPID] != (uint64_t)parent || field[STARTED] < since)
 			continue;
-		at += 3; // the name's end and the state
-		for (int i = PPID; i <= STARTED; i++)
-			field[i] = strtoull(at, &at, 10);
 		pid_t group = (pid_t)field[GROUP];
-		if (field[PPID] == (uint64_t)parent && field[STARTED] >= since && group > 1)
+		if (group > 1)
 			kill(group == parent ? atoi(pid) : -group, signo);
+	}
+}
+
+static bool catches(const char *pid, int signo)
+{
+	char buf[4096];
+	const char *at = read_proc(pid, "status", buf, sizeof buf) ? strstr(buf, "\nSigCgt:") : NULL;
+	return !at || strtoull(at + strlen("\nSigCgt:"), NULL, 16) >> (signo - 1) & 1;
+}
+
+// Signals once more the processes of a group that were there and do not handle it; not
+// what one that handles it has started to clean up. The shell may have felt the signal
+// just before it started one, which then did not.
+void watch_repeat(pid_t group, pid_t shell, uint64_t asked, int signo)
+{
+	enum { SHELL_TICKS = 10 };
+	uint64_t field[STARTED + 1];
+	rewinddir(proc);
+	for (const char *pid; (pid = next_process());) {
+		if (!read_stat(pid, field) || field[GROUP] != (uint64_t)group)
+			continue;
+		uint64_t until = asked + (field[PPID] == (uint64_t)shell ? SHELL_TICKS : 0);
+		if (field[STARTED] < until && !catches(pid, signo))
+			kill(atoi(pid), signo);
 	}
 }
 
