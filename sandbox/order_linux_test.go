@@ -2,6 +2,8 @@ package sandbox
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"os"
 	"strings"
 	"sync"
@@ -99,4 +101,28 @@ func TestOrders(t *testing.T) {
 	require.NoError(t, err)
 	_, err = open(t.Context(), unix.O_PATH, "/tmp")
 	require.ErrorIs(t, err, os.ErrProcessDone)
+}
+
+// What pid 1 says of its own failure after the start is the error, not only that it has ended.
+func TestFailureAfterStart(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	require.NoError(t, err)
+	mine, pid1 := os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "pid 1")
+	defer mine.Close()
+	frame := binary.LittleEndian.AppendUint32(nil, uint32(proto.KindError))
+	frame = binary.LittleEndian.AppendUint32(frame, uint32(8+len("poll")))
+	frame = binary.LittleEndian.AppendUint32(frame, uint32(proto.StageLimits))
+	frame = binary.LittleEndian.AppendUint32(frame, uint32(syscall.ENOMEM))
+	_, err = pid1.Write(append(frame, "poll"...))
+	require.NoError(t, err)
+	require.NoError(t, pid1.Close())
+	p := newProcess()
+	for i := range p.streams {
+		p.streams[i] = newCapture("", 0, nil, nil)
+	}
+	p.orders.read(&receiver{file: mine})
+	p.conclude(p.orders.exit, &remains{err: errors.New("exit status 1")})
+	var setup *ErrSetup
+	require.ErrorAs(t, p.err, &setup)
+	require.Equal(t, ErrSetup{proto.StageLimits.String(), "poll", syscall.ENOMEM}, *setup)
 }

@@ -121,7 +121,7 @@ func (o *Overlay) Diff(ctx context.Context) ([]Change, error) { return o.impl.di
 // Commit applies the changes to the base and returns them; the overlay is without
 // changes then. Files are replaced in one step each, deletions come last, and all is
 // on disk before the overlay forgets it: a Commit that failed half way (no space) can
-// be called again. A sandbox that is started meanwhile, and every other
+// be called again; what one that was killed leaves behind is in docs/files.md. A sandbox that is started meanwhile, and every other
 // method, waits for it; as long as its context lasts, if it has one. What is written belongs to the base's owner and has no set-id bits.
 //
 // # Errors
