@@ -233,7 +233,7 @@ func TestLiveStreamBlocksForEver(t *testing.T) { // 57
 	w := slowWriter{make(chan struct{})}
 	defer close(w.release) // or its goroutine would stay
 	begin := time.Now()
-	r, err := Run(t.Context(), Config{Stdout: w, Limits: Limits{Wall: 200 * time.Millisecond}}, "echo kept; sleep 300")
+	r, err := Run(t.Context(), Config{Stdout: w, Limits: Limits{Wall: time.Second}}, "echo kept; sleep 300")
 	var stream *ErrStream
 	require.ErrorAs(t, err, &stream)
 	require.Equal(t, "Stdout", stream.Stream)
