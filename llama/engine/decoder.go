@@ -25,7 +25,7 @@ func (d *contextDecoder) decode(feeds []feed, steps int) error {
 		for i := range f.n {
 			pos := f.seq.past + i
 			var err error
-			last, err = d.batch.Add(f.seq.tokens[pos], llama.Pos(pos), f.seq.id, f.sample && i == f.n-1)
+			last, err = d.batch.Add(f.seq.tokens[pos], llama.Pos(pos), f.seq.leaf.id, f.sample && i == f.n-1)
 			if err != nil {
 				return err
 			}
@@ -71,12 +71,34 @@ func (d *contextDecoder) sampleEnd(f *feed, index int) {
 	}
 }
 
-// remove frees all cells of a sequence; a whole sequence can be removed from
-// every kind of memory.
-func (d *contextDecoder) remove(id llama.SeqID) {
-	if err := d.ctx.Memory().SeqRemove(id, -1, -1); err != nil {
+// share: a cache with a sliding window forgets what a copy of a part would need,
+// and a recurrent state is that of the last token only.
+func (d *contextDecoder) share() bool {
+	m := d.ctx.Model()
+	return m.NSWA() == 0 && !m.IsRecurrent() && !m.IsHybrid()
+}
+
+func (d *contextDecoder) copy(src, dst llama.SeqID, n int) bool {
+	err := d.ctx.Memory().SeqCopy(src, dst, 0, llama.Pos(n))
+	if err == nil && d.posMax(dst) == llama.Pos(n-1) {
+		return true
+	}
+	d.log.Error("engine: a prefix was not shared", "sequence", src, "error", err)
+	d.truncate(dst, 0)
+	return false
+}
+
+// truncate to nothing works with every kind of memory.
+func (d *contextDecoder) truncate(id llama.SeqID, n int) bool {
+	from := llama.Pos(n)
+	if n == 0 {
+		from = -1
+	}
+	err := d.ctx.Memory().SeqRemove(id, from, -1)
+	if err != nil {
 		d.log.Error("engine: the cells of a sequence were not freed", "sequence", id, "error", err)
 	}
+	return err == nil
 }
 
 func (d *contextDecoder) posMax(id llama.SeqID) llama.Pos { return d.ctx.Memory().PosMax(id) }

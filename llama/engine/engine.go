@@ -28,6 +28,11 @@ type Params struct {
 	FlashAttn       llama.FlashAttn
 	// MaxSequences is the most requests that run at once, at most 256; 0 = 4.
 	MaxSequences int
+	// MaxKept is the most requests that stay in the cache when they have ended, for
+	// later ones whose prompts begin alike, until room is needed; 0 = as many as
+	// MaxSequences, together at most 256; -1 = none. What they hold makes every step
+	// of others a little slower.
+	MaxKept int
 	// MaxQueue is the most requests that wait beyond those; 0 = 256.
 	MaxQueue int
 	// ChatTemplate, in jinja, is used instead of the model's own.
@@ -141,7 +146,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	e.eogBias = sync.OnceValue(func() map[llama.Token]float32 { return eogBias(m.Vocab()) })
 	e.longestPiece = sync.OnceValue(func() int { return longestPiece(m.Vocab()) })
 	dec := &contextDecoder{ctx: ctx, batch: e.batch, log: p.Logger}
-	e.loop = newLoop(dec, newScheduler(ctx.NCtx(), ctx.NBatch(), p.MaxSequences, dec.remove), m.Vocab().IsEOG, p.Logger)
+	e.loop = newLoop(dec, newScheduler(ctx.NCtx(), ctx.NBatch(), p.MaxSequences, p.MaxKept, dec), m.Vocab().IsEOG, p.Logger)
 	go e.loop.run()
 	return e, nil
 }
@@ -149,7 +154,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 // context is the context of an engine with these parameters, which are complete.
 func (p *Params) context() llama.ContextParams {
 	return llama.ContextParams{
-		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: p.MaxSequences, NOutputsMax: p.MaxSequences,
+		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: p.MaxSequences + p.MaxKept, NOutputsMax: p.MaxSequences + p.MaxKept,
 		NThreads: p.NThreads, FlashAttn: p.FlashAttn, KVUnified: true,
 	}
 }
@@ -176,6 +181,14 @@ func (p *Params) complete() error {
 	}
 	if p.NCtx != 0 && p.NCtx < p.MaxSequences {
 		return invalid("Params.NCtx", "%d: want at least one cell for each of the %d sequences", p.NCtx, p.MaxSequences)
+	}
+	switch most := mostSequences - p.MaxSequences; {
+	case p.MaxKept < -1 || p.MaxKept > most:
+		return invalid("Params.MaxKept", "%d: want -1 to %d, which with MaxSequences makes %d", p.MaxKept, most, mostSequences)
+	case p.MaxKept == 0:
+		p.MaxKept = min(p.MaxSequences, most)
+	case p.MaxKept == -1:
+		p.MaxKept = 0
 	}
 	// A step holds at least one token of each sequence.
 	p.NBatch = max(p.NBatch, p.MaxSequences)

@@ -12,6 +12,17 @@ import (
 
 const fakeEOG llama.Token = 0
 
+// fakeCell is one cell of the cache; sequences that share it have the same one.
+type fakeCell struct{ token llama.Token }
+
+func tokensOf(cells []*fakeCell) []llama.Token {
+	out := make([]llama.Token, len(cells))
+	for i, c := range cells {
+		out[i] = c.token
+	}
+	return out
+}
+
 // fakeDecoder has the memory of a unified cache, and a model whose next token
 // is a function of all tokens before it, so that a token fed twice, never, or
 // at the wrong place shows in the output.
@@ -22,9 +33,10 @@ type fakeDecoder struct {
 	gate  chan struct{}        // where set, a step waits for a value or an abort
 	order func([]feed)         // where set, sees each step
 	noEOG bool                 // the model never ends by itself
+	whole bool                 // only whole sequences can be gone on with
 
 	mu       sync.Mutex // of the fields below
-	memory   map[llama.SeqID][]llama.Token
+	memory   map[llama.SeqID][]*fakeCell
 	steps    int
 	aborted  chan struct{}
 	isClosed bool
@@ -33,7 +45,7 @@ type fakeDecoder struct {
 }
 
 func newFakeDecoder(t *testing.T, cells int) *fakeDecoder {
-	return &fakeDecoder{t: t, cells: cells, memory: map[llama.SeqID][]llama.Token{}, aborted: make(chan struct{})}
+	return &fakeDecoder{t: t, cells: cells, memory: map[llama.SeqID][]*fakeCell{}, aborted: make(chan struct{})}
 }
 
 // nextToken is the fake model: a hash of the history; about one in 40 is EOG.
@@ -95,10 +107,7 @@ func (d *fakeDecoder) step(feeds []feed) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	used := 0
-	for _, m := range d.memory {
-		used += len(m)
-	}
+	used := d.cellsInUse()
 	for _, f := range feeds {
 		used += f.n
 	}
@@ -107,17 +116,20 @@ func (d *fakeDecoder) step(feeds []feed) error {
 	}
 	for i := range feeds {
 		f := &feeds[i]
-		m := d.memory[f.seq.id]
+		m := d.memory[f.seq.leaf.id]
 		next := f.seq.tokens[f.seq.past : f.seq.past+f.n]
 		if k := len(f.tokens); k > 0 {
 			next = f.tokens[k-1:]
 		} else if len(m) != f.seq.past {
-			d.t.Errorf("sequence %d is fed from %d, memory has %d", f.seq.id, f.seq.past, len(m))
+			d.t.Errorf("sequence %d is fed from %d, memory has %d", f.seq.leaf.id, f.seq.past, len(m))
 		}
-		m = append(m, next...)
-		d.memory[f.seq.id] = m
+		m = slices.Clip(m) // a copy of it goes on by itself
+		for _, t := range next {
+			m = append(m, &fakeCell{t})
+		}
+		d.memory[f.seq.leaf.id] = m
 		if f.sample {
-			token := nextToken(m)
+			token := nextToken(tokensOf(m))
 			if d.noEOG {
 				token++
 			}
@@ -127,10 +139,31 @@ func (d *fakeDecoder) step(feeds []feed) error {
 	return nil
 }
 
-func (d *fakeDecoder) remove(id llama.SeqID) {
+func (d *fakeDecoder) share() bool { return !d.whole }
+
+func (d *fakeDecoder) copy(src, dst llama.SeqID, n int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.memory, id)
+	if len(d.memory[dst]) > 0 || n > len(d.memory[src]) {
+		d.t.Errorf("copy of %d tokens of sequence %d, which has %d, to %d, which has %d", n, src, len(d.memory[src]), dst, len(d.memory[dst]))
+		return false
+	}
+	d.memory[dst] = slices.Clone(d.memory[src][:n])
+	return true
+}
+
+func (d *fakeDecoder) truncate(id llama.SeqID, n int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n > len(d.memory[id]) {
+		d.t.Errorf("sequence %d has %d tokens, cut at %d", id, len(d.memory[id]), n)
+	}
+	if n == 0 {
+		delete(d.memory, id)
+	} else {
+		d.memory[id] = d.memory[id][:n]
+	}
+	return true
 }
 
 func (d *fakeDecoder) posMax(id llama.SeqID) llama.Pos {
@@ -166,19 +199,30 @@ func (d *fakeDecoder) hold() {
 func (d *fakeDecoder) used() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	n := 0
-	for _, m := range d.memory {
-		n += len(m)
-	}
-	return n
+	return d.cellsInUse()
 }
 
+func (d *fakeDecoder) cellsInUse() int {
+	cells := map[*fakeCell]bool{}
+	for _, m := range d.memory {
+		for _, c := range m {
+			cells[c] = true
+		}
+	}
+	return len(cells)
+}
+
+// startLoop starts a loop that keeps nothing of what has ended.
 func startLoop(t *testing.T, d decoder, batch, sequences int) *loop {
+	return startKeeping(t, d, batch, sequences, 0)
+}
+
+func startKeeping(t *testing.T, d decoder, batch, sequences, keep int) *loop {
 	cells := 100
 	if f, ok := d.(*fakeDecoder); ok {
 		cells = f.cells
 	}
-	l := newLoop(d, newScheduler(cells, batch, sequences, d.remove), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
+	l := newLoop(d, newScheduler(cells, batch, sequences, keep, d), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
 	go l.run()
 	t.Cleanup(l.close)
 	return l

@@ -16,7 +16,7 @@ type decoder interface {
 	// decode computes a step, and further ones whose tokens are those that were
 	// sampled, up to steps in all; it sets tokens and err of each feed that samples.
 	decode(feeds []feed, steps int) error
-	remove(llama.SeqID)
+	memory
 	posMax(llama.SeqID) llama.Pos
 	abort()
 	hold()       // no further step after the one in flight
@@ -55,7 +55,7 @@ type loop struct {
 }
 
 type counters struct {
-	steps, prompt, output, failed, cancelled, finished uint64
+	steps, prompt, cached, output, failed, cancelled, finished uint64
 }
 
 func newLoop(dec decoder, sched *scheduler, isEOG func(llama.Token) bool, log *slog.Logger) *loop {
@@ -245,16 +245,11 @@ func (l *loop) stepFailed(err error) {
 	for _, f := range l.feeds {
 		// Nobody is left here after an abort, unless by Close.
 		if f.seq.state == running && !l.closing {
-			l.log.Error("engine: a step failed", "error", err, "sequence", f.seq.id)
+			l.log.Error("engine: a step failed", "error", err, "sequence", f.seq.leaf.id)
 			l.end(f.seq, "", err)
 		}
 	}
-	for _, seq := range l.sched.running {
-		if l.dec.posMax(seq.id)+1 != llama.Pos(seq.past) {
-			l.dec.remove(seq.id)
-			seq.past = 0
-		}
-	}
+	l.sched.check(l.dec.posMax)
 }
 
 // sweep ends the sequences that are cancelled, if any.
@@ -271,7 +266,7 @@ func (l *loop) sweep() (swept bool) {
 // end retires a sequence: what it held is released, and the loop does not touch
 // it any more.
 func (l *loop) end(seq *sequence, reason FinishReason, err error) {
-	l.sched.retire(seq)
+	l.sched.retire(seq, err == nil)
 	if reason != FinishCancelled {
 		rest, stopped := seq.text.flush()
 		if stopped && err == nil {
@@ -283,6 +278,7 @@ func (l *loop) end(seq *sequence, reason FinishReason, err error) {
 		})
 	}
 	seq.reason, seq.err = reason, err
+	l.counts.cached += uint64(min(seq.cached, seq.prompt))
 	switch {
 	case err != nil:
 		l.counts.failed++

@@ -135,8 +135,8 @@ func TestLoopSurvivesFailedSteps(t *testing.T) {
 				return nil
 			}
 			failing = false
-			d.remove(0) // the memory of both is lost
-			d.remove(1)
+			d.truncate(0, 0) // the memory of both is lost
+			d.truncate(1, 0)
 			return &llama.DecodeError{Code: -2}
 		}
 		inStep := make(chan []*sequence)
@@ -205,7 +205,7 @@ func TestLoopSurvivesFailedSteps(t *testing.T) {
 			l.cancel(b)
 			return &llama.DecodeError{Code: 1}
 		}
-		l = newLoop(d, newScheduler(d.cells, 8, 2, d.remove), func(llama.Token) bool { return false }, slog.New(slog.DiscardHandler))
+		l = newLoop(d, newScheduler(d.cells, 8, 2, 0, d), func(llama.Token) bool { return false }, slog.New(slog.DiscardHandler))
 		l.submit(a)
 		l.submit(b)
 		go l.run()

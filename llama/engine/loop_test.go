@@ -30,7 +30,7 @@ func TestLoopOutputDoesNotDependOnNeighbours(t *testing.T) {
 			require.Equal(t, reference(s.tokens[:s.prompt], s.limit), outputOf(s), "seed %d request %d", seed, i)
 		}
 		require.Zero(t, d.used(), "cells left")
-		require.Zero(t, l.sched.reserved)
+		require.Zero(t, l.sched.tree.cells)
 		require.Len(t, l.sched.free, sequences)
 	}
 }

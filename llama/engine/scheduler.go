@@ -7,7 +7,7 @@ import (
 )
 
 // scheduler decides which sequences are in memory and what the next step
-// computes. It holds no lock and calls nothing but remove.
+// computes. It holds no lock and calls nothing but mem.
 //
 // Cells: a sequence is admitted with a reservation for its tokens and some
 // headroom, and never has more tokens than cells reserved; the sum of the
@@ -16,19 +16,37 @@ import (
 // sequence that arrived last is preempted: its cells are freed, it returns to
 // the head of the queue and is recomputed later (vLLM, Kwon et al. 2023, §4.5).
 // The oldest sequence is never preempted, so there is always progress.
+//
+// Prefixes: what a sequence has in memory is shared with every other one whose
+// prompt begins alike, and stays when it has ended, until its cells or its id
+// are wanted: those that nobody has used for longest go first (prefix.go).
 type scheduler struct {
 	capacity int // cells of the context, shared by all sequences
 	cells    int // cells that may be reserved: capacity, less while shrunk
-	batch    int // tokens a step computes at most; at least the number of ids
+	batch    int // tokens a step computes at most; at least as many as can run
 	headroom int // cells reserved ahead
-	remove   func(llama.SeqID)
+	most     int // sequences that can run
+	keep     int // sequences that stay when they have ended
+	mem      memory
 
 	free      []llama.SeqID
-	reserved  int
+	tree      *tree
 	queue     []*sequence // by arrival
 	running   []*sequence // by arrival
+	kept      []*kept     // by last use
 	prompts   []*sequence // scratch of planPrompts
 	preempted uint64
+}
+
+// memory is what the scheduler needs of a context.
+type memory interface {
+	// share says whether a part of a sequence can be copied and cut off.
+	share() bool
+	// copy makes dst, which is empty, share the first n tokens of src; it reports
+	// false, and dst is empty, where that cannot be had.
+	copy(src, dst llama.SeqID, n int) bool
+	// truncate leaves the first n tokens, none for 0.
+	truncate(id llama.SeqID, n int) bool
 }
 
 // feed is what one sequence adds to a step: its next n tokens. Where they are
@@ -41,15 +59,18 @@ type feed struct {
 	err    error         // result: this sequence alone failed
 }
 
-func newScheduler(cells, batch, sequences int, remove func(llama.SeqID)) *scheduler {
+func newScheduler(cells, batch, sequences, keep int, mem memory) *scheduler {
 	s := &scheduler{
 		capacity: cells,
 		cells:    cells,
 		batch:    max(batch, sequences),
 		headroom: max(1, cells/(4*sequences)),
-		remove:   remove,
+		most:     sequences,
+		keep:     keep,
+		mem:      mem,
+		tree:     newTree(),
 	}
-	for id := sequences - 1; id >= 0; id-- {
+	for id := sequences + keep - 1; id >= 0; id-- {
 		s.free = append(s.free, llama.SeqID(id))
 	}
 	return s
@@ -61,8 +82,11 @@ func (s *scheduler) idle() bool { return len(s.queue)+len(s.running) == 0 }
 // ones in the order of their arrival, and returns the next step: first one token
 // of each sequence that generates, then pieces of prompts. It appends to feeds.
 func (s *scheduler) plan(feeds []feed) []feed {
+	for _, seq := range s.running {
+		seq.leaf.tokens = seq.tokens[seq.leaf.start:seq.past]
+	}
 	for i := 0; i < len(s.running); i++ {
-		if seq := s.running[i]; len(seq.tokens) > seq.cells && !s.grow(seq) {
+		if seq := s.running[i]; len(seq.tokens) > seq.leaf.room() && !s.grow(seq) {
 			break // seq was the youngest and is preempted
 		}
 	}
@@ -88,7 +112,7 @@ func (s *scheduler) steps(feeds []feed, most int) int {
 		if f.n > 1 || !f.sample || f.seq.first.IsZero() {
 			return 1
 		}
-		most = min(most, f.seq.limit-len(f.seq.tokens), f.seq.cells-len(f.seq.tokens)+1)
+		most = min(most, f.seq.limit-len(f.seq.tokens), f.seq.leaf.room()-len(f.seq.tokens)+1)
 	}
 	return max(1, most)
 }
@@ -106,7 +130,11 @@ func (s *scheduler) planPrompts(feeds []feed, room int) []feed {
 	}
 	slices.SortStableFunc(s.prompts, func(a, b *sequence) int { return a.rank() - b.rank() })
 	overtaking := 0
-	for _, seq := range s.prompts {
+	for i, seq := range s.prompts {
+		if seq.waits(s.prompts[:i]) {
+			continue
+		}
+		s.rejoin(seq)
 		seq.overtaken += overtaking
 		p := seq.pending()
 		if n := min(p, room); n > 0 {
@@ -124,17 +152,13 @@ func (s *scheduler) admit() {
 	if len(s.running) == 0 {
 		s.cells = s.capacity
 	}
-	for len(s.queue) > 0 && len(s.free) > 0 {
+	for len(s.queue) > 0 && len(s.running) < s.most {
 		seq := s.queue[0]
-		cells := min(seq.most(), len(seq.tokens)+s.headroom)
-		if s.reserved+cells > s.cells {
+		if !s.place(seq) {
 			return
 		}
 		s.queue = slices.Delete(s.queue, 0, 1)
-		seq.id = s.free[len(s.free)-1]
-		s.free = s.free[:len(s.free)-1]
-		seq.cells, seq.past, seq.state = cells, 0, running
-		s.reserved += cells
+		seq.state = running
 		s.running = append(s.running, seq)
 	}
 }
@@ -143,11 +167,14 @@ func (s *scheduler) admit() {
 // sequence itself had to give way.
 func (s *scheduler) grow(seq *sequence) bool {
 	for {
-		more := min(s.headroom, seq.most()-seq.cells, s.cells-s.reserved)
+		room := seq.leaf.room()
+		more := min(s.headroom, seq.most()-room, s.cells-s.tree.cells)
 		if more > 0 {
-			seq.cells += more
-			s.reserved += more
+			s.tree.reserve(seq.leaf, room+more)
 			return true
+		}
+		if s.evict(nil) {
+			continue
 		}
 		youngest := s.running[len(s.running)-1]
 		s.preempt(youngest)
@@ -166,24 +193,31 @@ func (s *scheduler) preempt(seq *sequence) {
 }
 
 // shrink gives way to a context that found no cells although they were
-// reserved: the youngest sequence is preempted, and not admitted again before
-// another one has ended.
+// reserved: what is kept goes, or else the youngest sequence is preempted, and
+// not admitted again before another one has ended.
 func (s *scheduler) shrink() {
-	s.preempt(s.running[len(s.running)-1])
-	s.cells = s.reserved
+	if !s.evict(nil) {
+		s.preempt(s.running[len(s.running)-1])
+	}
+	s.cells = s.tree.cells
 }
 
 // submit puts a sequence at the end of the queue.
 func (s *scheduler) submit(seq *sequence) { s.queue = append(s.queue, seq) }
 
-// retire takes a sequence out, wherever it is.
-func (s *scheduler) retire(seq *sequence) {
+// retire takes a sequence out, wherever it is. What it has in memory is kept
+// for others, if it can be trusted.
+func (s *scheduler) retire(seq *sequence, trusted bool) {
 	switch seq.state {
 	case waiting:
 		i := slices.Index(s.queue, seq)
 		s.queue = slices.Delete(s.queue, i, i+1)
 	case running:
-		s.release(seq)
+		if trusted {
+			s.keepPrefix(seq)
+		} else {
+			s.release(seq)
+		}
 		s.cells = s.capacity
 	}
 	seq.state = ended
@@ -191,10 +225,50 @@ func (s *scheduler) retire(seq *sequence) {
 
 // release frees the cells and the id of a running sequence.
 func (s *scheduler) release(seq *sequence) {
-	s.remove(seq.id)
-	s.reserved -= seq.cells
-	s.free = append(s.free, seq.id)
-	seq.cells, seq.past = 0, 0
+	s.free = append(s.free, seq.leaf.id)
+	s.forget(seq.leaf, seq.scope)
+	s.leave(seq)
+}
+
+// leave takes a sequence out of the running ones; its leaf is somebody else's now, or gone.
+func (s *scheduler) leave(seq *sequence) {
+	seq.leaf, seq.past, seq.leader = nil, 0, nil
 	i := slices.Index(s.running, seq)
 	s.running = slices.Delete(s.running, i, i+1)
+}
+
+// forget frees what a leaf's sequence has in memory.
+func (s *scheduler) forget(leaf *node, scope string) {
+	s.mem.truncate(leaf.id, 0)
+	s.tree.close(leaf)
+	s.tree.drop(scope)
+}
+
+// check drops what memory does not hold as it should: a sequence that runs is
+// computed again.
+func (s *scheduler) check(posMax func(llama.SeqID) llama.Pos) {
+	for _, seq := range slices.Backward(slices.Clone(s.running)) {
+		if posMax(seq.leaf.id)+1 != llama.Pos(seq.past) {
+			s.preempt(seq)
+		}
+	}
+	for _, k := range slices.Clone(s.kept) {
+		if posMax(k.leaf.id)+1 != llama.Pos(len(k.tokens)) {
+			s.kept = slices.DeleteFunc(s.kept, func(o *kept) bool { return o == k })
+			s.free = append(s.free, k.leaf.id)
+			s.forget(k.leaf, k.scope)
+		}
+	}
+}
+
+// inUse is the number of cells that running sequences hold.
+func (s *scheduler) inUse() int {
+	cells, seen := 0, map[*node]bool{}
+	for _, seq := range s.running {
+		for n := seq.leaf; n != nil && !seen[n]; n = n.parent {
+			seen[n] = true
+			cells += n.cells
+		}
+	}
+	return cells
 }

@@ -11,6 +11,7 @@ import (
 type sequence struct {
 	// Set before the submission, then constant.
 	prompt      int            // tokens of the prompt
+	scope       string         // only sequences of the same one share what is in memory
 	limit       int            // the sequence ends when it has this many tokens
 	limitReason FinishReason   // of ending so
 	sampler     *llama.Sampler // the loop's, which closes it at the end
@@ -24,14 +25,17 @@ type sequence struct {
 
 	state     state
 	tokens    []llama.Token // prompt, then output
-	id        llama.SeqID   // while running
+	leaf      *node         // while running
 	past      int           // tokens that are in memory
-	cells     int           // cells reserved
 	inStep    bool          // takes part in the step in flight
 	cancelled bool          // end after the step in flight
 	reason    FinishReason  // why it ended; "" where err says it
 	err       error
 	computed  int // tokens of the prompt computed; again after a preemption
+	cached    int // tokens that memory had
+
+	leader *sequence // computes tokens up to common that this one is going to share
+	common int
 
 	overtaken int // tokens of other prompts that were computed while this one waited
 

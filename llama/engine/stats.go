@@ -5,13 +5,18 @@ type Stats struct {
 	MaxSequences, MaxQueue int // as in Params
 	Running, Waiting       int // requests; those being prepared wait
 
-	Cells, CellsReserved int // of the KV cache; a running request reserves cells before it needs them
+	Kept int // requests that have ended and are still in the cache
+
+	Cells         int // of the KV cache
+	CellsReserved int // by running requests, which reserve them before they need them
+	CellsKept     int // by what has ended alone
 
 	Finished, Cancelled, Failed uint64 // requests that ended
 	Rejected                    uint64 // requests that got ErrBusy
 	Preempted                   uint64 // times that a request had to give up its cells and was computed again
 	Steps                       uint64 // batches computed
 	PromptTokens, OutputTokens  uint64 // computed, sampled
+	CachedTokens                uint64 // of prompts, taken from the cache instead
 }
 
 // Stats may be called at any time, also after Close.
@@ -25,7 +30,10 @@ func (e *Engine) Stats() Stats {
 	defer l.mu.Unlock()
 	s.Running = len(l.sched.running)
 	s.Waiting = max(0, s.Waiting-s.Running)
-	s.Cells, s.CellsReserved = l.sched.capacity, l.sched.reserved
+	s.Kept = len(l.sched.kept)
+	s.Cells, s.CellsReserved = l.sched.capacity, l.sched.inUse()
+	s.CellsKept = l.sched.tree.cells - s.CellsReserved
+	s.CachedTokens = l.counts.cached
 	s.Finished, s.Cancelled, s.Failed = l.counts.finished, l.counts.cancelled, l.counts.failed
 	s.Preempted, s.Steps = l.sched.preempted, l.counts.steps
 	s.PromptTokens, s.OutputTokens = l.counts.prompt, l.counts.output

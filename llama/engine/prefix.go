@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"slices"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// minShare is the least number of tokens for which a prompt waits until another
+// one has computed them, and for which an ended sequence stays.
+const minShare = 16
+
+// kept is a sequence that has ended and is still in memory.
+type kept struct {
+	leaf   *node
+	scope  string
+	tokens []llama.Token
+}
+
+// place gives a waiting sequence an id, what memory has of its prompt, and a
+// reservation. It reports false where there are not enough cells.
+func (s *scheduler) place(seq *sequence) bool {
+	donor, n := s.match(seq)
+	room := min(seq.most(), len(seq.tokens)+s.headroom)
+	from := s.keptAt(donor)
+	for s.tree.cells+room-n > s.cells || (len(s.free) == 0 && from == nil) {
+		if s.evict(from) {
+			continue
+		}
+		// Its rest is in the way.
+		if from == nil || s.tree.cells-s.tree.alone(from.leaf, n)+room-n > s.cells {
+			return false
+		}
+		break
+	}
+	switch {
+	case donor == nil:
+		seq.leaf = s.tree.open(s.tree.root(seq.scope), s.takeID())
+	case from != nil && (n == len(from.tokens) || len(s.free) == 0 || s.tree.cells+room-n > s.cells):
+		seq.leaf, n = s.inherit(from, n)
+	default:
+		if from != nil {
+			s.touch(from)
+		}
+		seq.leaf, n = s.joined(seq.scope, donor, n, s.takeID())
+	}
+	seq.past = n
+	seq.cached += n
+	s.tree.reserve(seq.leaf, room)
+	return true
+}
+
+// match finds what memory has of a sequence's tokens; at least one of them is
+// left to compute, so that there is something to sample from.
+func (s *scheduler) match(seq *sequence) (*node, int) {
+	prompt := seq.tokens[:len(seq.tokens)-1]
+	if s.mem.share() {
+		return s.tree.match(seq.scope, prompt)
+	}
+	var leaf *node
+	longest := 0
+	for _, k := range s.kept {
+		if n := len(k.tokens); k.scope == seq.scope && n > longest && n <= len(prompt) && common(k.tokens, prompt) == n {
+			leaf, longest = k.leaf, n
+		}
+	}
+	return leaf, longest
+}
+
+func (s *scheduler) takeID() llama.SeqID {
+	id := s.free[len(s.free)-1]
+	s.free = s.free[:len(s.free)-1]
+	return id
+}
+
+// joined is a new leaf with the first n tokens of a donor, or with none.
+func (s *scheduler) joined(scope string, donor *node, n int, id llama.SeqID) (*node, int) {
+	if !s.mem.copy(donor.id, id, n) {
+		return s.tree.open(s.tree.root(scope), id), 0
+	}
+	return s.tree.fork(donor, n, id), n
+}
+
+// inherit goes on where an ended sequence was, with its first n tokens.
+func (s *scheduler) inherit(k *kept, n int) (*node, int) {
+	s.kept = slices.DeleteFunc(s.kept, func(o *kept) bool { return o == k })
+	id := k.leaf.id
+	if n < len(k.tokens) && !s.mem.truncate(id, n) {
+		s.forget(k.leaf, k.scope)
+		return s.tree.open(s.tree.root(k.scope), id), 0
+	}
+	leaf := s.tree.fork(k.leaf, n, id)
+	s.tree.close(k.leaf)
+	return leaf, n
+}
+
+// keepPrefix leaves an ended sequence in memory, in place of the one that has
+// not been used for longest.
+func (s *scheduler) keepPrefix(seq *sequence) {
+	if s.keep == 0 || seq.past < minShare {
+		s.release(seq)
+		return
+	}
+	if len(s.kept) == s.keep {
+		s.evict(nil)
+	}
+	leaf := seq.leaf
+	leaf.tokens = seq.tokens[leaf.start:seq.past]
+	s.tree.reserve(leaf, 0) // none but those in use
+	s.kept = append(s.kept, &kept{leaf, seq.scope, seq.tokens[:seq.past]})
+	s.leave(seq)
+}
+
+// evict frees the kept sequence that has not been used for longest, other than one.
+func (s *scheduler) evict(other *kept) bool {
+	i := slices.IndexFunc(s.kept, func(k *kept) bool { return k != other })
+	if i < 0 {
+		return false
+	}
+	k := s.kept[i]
+	s.kept = slices.Delete(s.kept, i, i+1)
+	s.free = append(s.free, k.leaf.id)
+	s.forget(k.leaf, k.scope)
+	return true
+}
+
+func (s *scheduler) keptAt(leaf *node) *kept {
+	i := slices.IndexFunc(s.kept, func(k *kept) bool { return k.leaf == leaf })
+	if leaf == nil || i < 0 {
+		return nil
+	}
+	return s.kept[i]
+}
+
+func (s *scheduler) touch(k *kept) {
+	s.kept = append(slices.DeleteFunc(s.kept, func(o *kept) bool { return o == k }), k)
+}
+
+// waits says whether a prompt goes on with tokens that one of those before it is
+// about to compute: they are computed once.
+func (s *sequence) waits(before []*sequence) bool {
+	if l := s.leader; l != nil && l.state == running && l.past < s.common {
+		return true
+	}
+	s.leader = nil
+	for _, l := range before {
+		if l.leader != nil || l.scope != s.scope {
+			continue
+		}
+		if n := common(l.tokens, s.tokens[:len(s.tokens)-1]); n >= s.past+minShare && l.past < n {
+			s.leader, s.common = l, n
+			return true
+		}
+	}
+	return false
+}
+
+// rejoin takes over what others have computed of a prompt since it was admitted.
+func (s *scheduler) rejoin(seq *sequence) {
+	if !s.mem.share() {
+		return
+	}
+	seq.leaf.tokens = seq.tokens[seq.leaf.start:seq.past]
+	donor, n := s.match(seq)
+	if n <= seq.past {
+		return
+	}
+	if k := s.keptAt(donor); k != nil {
+		s.touch(k)
+	}
+	id, room := seq.leaf.id, seq.leaf.room()
+	s.mem.truncate(id, 0)
+	old := seq.leaf
+	seq.leaf, n = s.joined(seq.scope, donor, n, id)
+	s.tree.close(old)
+	s.tree.reserve(seq.leaf, room)
+	seq.cached += max(0, n-seq.past)
+	seq.past = n
+}
