@@ -6,6 +6,7 @@ import (
 	"errors"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
@@ -37,6 +38,10 @@ type ChatRequest struct {
 	IgnoreEOS bool
 	// EnableThinking; nil = as the template does by itself.
 	EnableThinking *bool
+	// CacheScope, as in [Request].
+	CacheScope string
+	// Pace, as in [Request].
+	Pace time.Duration
 }
 
 // Chat asks for the next message of a conversation, by the model's chat
@@ -115,7 +120,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 		vocab: e.model.Vocab(), shown: shown,
 		stops: newStopMatcher(slices.Concat(prompt.Stops, r.Stop)),
 	}
-	seq, err := e.newSequence(prompt.Tokens, r.MaxTokens, sampler, text)
+	seq, err := e.newSequence(prompt.Tokens, r.CacheScope, r.Pace, r.MaxTokens, sampler, text)
 	if err != nil {
 		return nil, errors.Join(err, render.Close())
 	}

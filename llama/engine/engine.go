@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
@@ -33,6 +34,10 @@ type Params struct {
 	// MaxSequences, together at most 256; -1 = none. What they hold makes every step
 	// of others a little slower.
 	MaxKept int
+	// Pace is the time of a step for which prompts are computed beside requests that
+	// generate: their longest wait for a token. Shorter steps compute prompts more
+	// slowly. 0 = 800 ms; -1 = steps of NBatch tokens whatever they take.
+	Pace time.Duration
 	// MaxQueue is the most requests that wait beyond those; 0 = 256.
 	MaxQueue int
 	// ChatTemplate, in jinja, is used instead of the model's own.
@@ -189,6 +194,12 @@ func (p *Params) complete() error {
 		p.MaxKept = min(p.MaxSequences, most)
 	case p.MaxKept == -1:
 		p.MaxKept = 0
+	}
+	switch {
+	case p.Pace < -1:
+		return invalid("Params.Pace", "%v is negative", p.Pace)
+	case p.Pace == 0:
+		p.Pace = defaultPace
 	}
 	// A step holds at least one token of each sequence.
 	p.NBatch = max(p.NBatch, p.MaxSequences)

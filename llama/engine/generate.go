@@ -78,7 +78,7 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 		return nil, err
 	}
 	text := &textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
-	seq, err := e.newSequence(prompt, r.MaxTokens, sampler, text)
+	seq, err := e.newSequence(prompt, r.CacheScope, r.Pace, r.MaxTokens, sampler, text)
 	if err != nil {
 		return nil, err
 	}

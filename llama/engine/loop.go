@@ -172,13 +172,17 @@ func (l *loop) step() {
 		l.stepFailed(err)
 		return
 	}
-	end, done := time.Now(), 1
+	end, done, prompt, cells := time.Now(), 1, 0, l.sched.tree.cells
 	for i := range l.feeds {
 		done = max(done, len(l.feeds[i].tokens))
+		if n := l.feeds[i].n; n > 1 {
+			prompt += n
+		}
 		l.advance(&l.feeds[i], end)
 	}
 	l.counts.steps += uint64(done - 1)
 	l.stepTime = end.Sub(now) / time.Duration(done)
+	l.sched.pace.observe(l.stepTime, prompt, cells)
 }
 
 // advance books what the step did for one sequence.

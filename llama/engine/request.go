@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
@@ -37,6 +38,13 @@ type Request struct {
 	// IgnoreEOS forbids the end-of-generation tokens, until a grammar or a
 	// schema allows nothing else.
 	IgnoreEOS bool
+	// CacheScope separates callers: only requests of the same scope share what is
+	// in the cache of the beginnings of their prompts. How fast an answer comes
+	// tells whether somebody has asked the like before.
+	CacheScope string
+	// Pace is Params.Pace for the steps in which this request generates, where it is
+	// shorter; 0 = that of the engine.
+	Pace time.Duration
 }
 
 // bounds of what one request may bring, so that a single one cannot use up
@@ -107,7 +115,7 @@ func eogBias(v *llama.Vocab) map[llama.Token]float32 {
 
 // newSequence prepares the sequence of a checked prompt. It takes the sampler
 // over, also where there is an error.
-func (e *Engine) newSequence(prompt []llama.Token, maxTokens int, sampler *llama.Sampler, text textStage) (*sequence, error) {
+func (e *Engine) newSequence(prompt []llama.Token, scope string, pace time.Duration, maxTokens int, sampler *llama.Sampler, text textStage) (*sequence, error) {
 	if err := sampler.AcceptPrompt(prompt); err != nil {
 		return nil, errors.Join(err, sampler.Close())
 	}
@@ -117,9 +125,18 @@ func (e *Engine) newSequence(prompt []llama.Token, maxTokens int, sampler *llama
 		room, reason = maxTokens, FinishLength
 	}
 	return &sequence{
-		prompt: len(prompt), limit: len(prompt) + room, limitReason: reason, tokens: slices.Clone(prompt),
+		prompt: len(prompt), scope: scope, pace: e.pace(pace), limit: len(prompt) + room, limitReason: reason, tokens: slices.Clone(prompt),
 		sampler: sampler, text: text, out: newMailbox[output](), retired: make(chan struct{}),
 	}, nil
+}
+
+// pace is the shorter one of a request's and the engine's; 0 is none.
+func (e *Engine) pace(request time.Duration) time.Duration {
+	p := max(0, e.params.Pace)
+	if request > 0 && (p == 0 || request < p) {
+		p = request
+	}
+	return p
 }
 
 // checkLength refuses text that is too long for the context whatever its tokens

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"slices"
+	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
@@ -28,6 +29,7 @@ type scheduler struct {
 	most     int // sequences that can run
 	keep     int // sequences that stay when they have ended
 	mem      memory
+	pace     pace
 
 	free      []llama.SeqID
 	tree      *tree
@@ -91,12 +93,18 @@ func (s *scheduler) plan(feeds []feed) []feed {
 		}
 	}
 	s.admit()
-	room := s.batch
+	room, target := s.batch, time.Duration(0)
 	for _, seq := range s.running {
 		if seq.pending() == 1 {
 			feeds = append(feeds, feed{seq: seq, n: 1, sample: true})
 			room--
+			if seq.pace > 0 && (target == 0 || seq.pace < target) {
+				target = seq.pace
+			}
 		}
+	}
+	if target > 0 {
+		room = min(room, s.pace.tokens(target, s.tree.cells, room))
 	}
 	return s.planPrompts(feeds, room)
 }

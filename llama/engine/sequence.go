@@ -11,6 +11,7 @@ import (
 type sequence struct {
 	// Set before the submission, then constant.
 	prompt      int            // tokens of the prompt
+	pace        time.Duration  // the time of a step while this one generates; 0: any
 	scope       string         // only sequences of the same one share what is in memory
 	limit       int            // the sequence ends when it has this many tokens
 	limitReason FinishReason   // of ending so

@@ -1,0 +1,82 @@
+package engine_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+)
+
+// TestPrefixUsage: requests that come together and begin alike say truly what was
+// computed and what memory had, and each of them continues its own prompt.
+func TestPrefixUsage(t *testing.T) {
+	const requests = 6
+	e := newEngine(t, engine.Params{NCtx: 2048, MaxSequences: requests})
+	begin := strings.Repeat("Paris is the capital of France. Rome is the capital of Italy. Madrid is the capital of Spain. ", 6)
+	countries := []string{"France", "Italy", "Spain", "France", "Italy", "Spain"}
+	cities := []string{"Paris", "Rome", "Madrid", "Paris", "Rome", "Madrid"}
+	shared, err := e.Model().Vocab().Tokenize(begin, true, false)
+	require.NoError(t, err)
+	answers := make([]answer, requests)
+	var wg sync.WaitGroup
+	for i := range requests {
+		wg.Go(func() {
+			a, err := collect(t, context.Background(), e, engine.Request{Prompt: begin + "The capital of " + countries[i] + " is", MaxTokens: 4, Sampling: greedy()})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			answers[i] = a
+		})
+	}
+	wg.Wait()
+	computed, tails := 0, 0
+	for i, a := range answers {
+		require.Contains(t, a.text, cities[i])
+		u := a.result.Usage
+		require.Equal(t, u.Prompt, u.Cached+u.Computed, "%+v", u)
+		computed += u.Computed
+		tails += u.Prompt - len(shared)
+	}
+	require.LessOrEqual(t, computed, len(shared)+tails+requests*16)
+
+	scoped := generate(t, e, engine.Request{Prompt: begin + "The capital of France is", MaxTokens: 1, Sampling: greedy(), CacheScope: "another"})
+	require.Zero(t, scoped.result.Usage.Cached)
+	s := e.Stats()
+	require.Positive(t, s.Kept)
+	require.Positive(t, s.CellsKept)
+	requireIdle(t, e)
+}
+
+// TestPrefixOfSlidingWindow: a memory of which no part can be shared is gone on
+// with where it ends, and nowhere else.
+func TestPrefixOfSlidingWindow(t *testing.T) {
+	m, err := load("gemma3-270m")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	e, err := engine.New(m, engine.Params{NCtx: 2048, NThreads: 1})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+
+	prompt, err := m.Vocab().Tokenize(strings.Repeat("One two three four five six seven eight. ", 70), true, false)
+	require.NoError(t, err)
+	require.Greater(t, len(prompt), m.NSWA())
+	first := generate(t, e, engine.Request{Tokens: prompt, MaxTokens: 8, Sampling: greedy()})
+	require.Zero(t, first.result.Usage.Cached)
+
+	longer := slices.Concat(prompt, first.tokens, prompt[1:20])
+	next := generate(t, e, engine.Request{Tokens: longer, MaxTokens: 8, Sampling: greedy()})
+	require.Equal(t, len(prompt)+len(first.tokens)-1, next.result.Usage.Cached)
+	alone, err := engine.New(m, engine.Params{NCtx: 2048, NThreads: 1, MaxKept: -1})
+	require.NoError(t, err)
+	require.Equal(t, generate(t, alone, engine.Request{Tokens: longer, MaxTokens: 8, Sampling: greedy()}).tokens, next.tokens)
+	require.NoError(t, alone.Close())
+
+	shorter := generate(t, e, engine.Request{Tokens: prompt[: len(prompt)-4 : len(prompt)-4], MaxTokens: 1, Sampling: greedy()})
+	require.Zero(t, shorter.result.Usage.Cached)
+}
