@@ -164,7 +164,7 @@ func (h *shell) wantPrompt() {
 func (h *shell) await(ctx context.Context, ended <-chan struct{}) error {
 	tick := time.NewTicker(promptPoll)
 	defer tick.Stop()
-	for nudges := 0; ; {
+	for nudges, next := 0, time.Now(); ; {
 		h.mu.Lock()
 		h.waiting = true
 		state, changed := h.state, h.changed
@@ -172,9 +172,12 @@ func (h *shell) await(ctx context.Context, ended <-chan struct{}) error {
 		if state == shellReady {
 			return nil
 		}
-		if h.atPrompt() {
+		// Each is given time to work: a second signal just when the first one does can
+		// leave readline with the terminal in the shell's own mode, where it is not seen.
+		if h.atPrompt() && !time.Now().Before(next) {
 			h.nudge(nudges)
 			nudges++
+			next = time.Now().Add(nudgePatience)
 		}
 		select {
 		case <-changed:
@@ -212,7 +215,7 @@ func (h *shell) begin(nonce, command string) *call {
 // to bring the shell from its prompt may come when it has left already, and put it there
 // again. The function it returns ends that.
 func (h *shell) delivered(c *call) (stop func()) {
-	nudges := 0
+	looks := 0
 	var tick *time.Timer
 	var mu sync.Mutex
 	look := func() {
@@ -226,15 +229,16 @@ func (h *shell) delivered(c *call) (stop func()) {
 		if tick == nil || !h.unread() {
 			return
 		}
-		if h.atPrompt() {
-			h.nudge(nudges)
-			nudges++
+		// Nobody has typed a command, since the shell was ready.
+		if group, _ := h.foreground(); group == h.ownGroup() {
+			h.nudge(looks)
 		}
-		tick.Reset(promptPoll)
+		looks++
+		tick.Reset(nudgePatience)
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	tick = time.AfterFunc(promptPoll, look)
+	tick = time.AfterFunc(nudgePatience, look)
 	return func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -258,8 +262,9 @@ func (h *shell) unread() bool {
 }
 
 const (
-	promptPoll   = 20 * time.Millisecond
-	politeNudges = 5
+	promptPoll    = 20 * time.Millisecond
+	nudgePatience = 100 * time.Millisecond
+	politeNudges  = 5
 )
 
 // nudge makes a shell at its prompt run its PROMPT_COMMAND, or, where that has been
@@ -302,11 +307,14 @@ func (h *shell) typeNow(text string) {
 // atPrompt says whether the shell reads a line: it is in the foreground and
 // readline has the terminal in its own mode.
 func (h *shell) atPrompt() bool {
-	h.mu.Lock()
-	group := h.group
-	h.mu.Unlock()
 	now, mode := h.foreground()
-	return now != 0 && now == group && mode&(unix.ICANON|unix.ECHO) == 0
+	return now != 0 && now == h.ownGroup() && mode&(unix.ICANON|unix.ECHO) == 0
+}
+
+func (h *shell) ownGroup() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.group
 }
 
 // foreground is the terminal's process group and local mode, or 0.
