@@ -20,8 +20,9 @@ bench() { # NAMES TIMES COMMAND…
 }
 
 all() {
-	bench 'RunVsBwrap|LargeParent|Pool|SessionExec' "${pairs}x" "$@"
-	bench 'Output|WorkInside' 15x "$@"
+	bench 'RunVsBwrap|Pool|SessionExec' "${pairs}x" "$@"
+	bench LargeParent 20x "$@"
+	bench 'Output|WorkInside' 10x "$@"
 	bench Sustained 1x "$@"
 }
 
