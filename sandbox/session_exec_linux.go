@@ -80,23 +80,10 @@ const replacedPatience = time.Second
 
 func (s *session) run(ctx context.Context, nonce, command string, streams *streams) (ExecResult, error) {
 	begin := time.Now()
-	wall := time.NewTimer(s.limits.Wall)
-	defer wall.Stop()
 	call := s.shell.begin(nonce, command)
-	taken := s.shell.delivered(call)
 	var r ExecResult
 	var err error
-	select {
-	case <-call.done:
-	case <-s.ended:
-	case <-ctx.Done():
-		err = fmt.Errorf("sandbox: %w", ctx.Err())
-	case <-wall.C:
-		r.Limit = LimitTimeout
-	case <-streams.full:
-		r.Limit = LimitOutput
-	}
-	taken()
+	r.Limit, err = s.watch(ctx, call, streams)
 	if err != nil || r.Limit != LimitNone {
 		streams.stop()
 		s.interrupt(call.done)
@@ -114,6 +101,32 @@ func (s *session) run(ctx context.Context, nonce, command string, streams *strea
 		return r, err
 	default:
 		return r, errors.Join(s.exit, err)
+	}
+}
+
+// watch waits for the end of a call, or for the reason to stop it.
+func (s *session) watch(ctx context.Context, call *call, streams *streams) (LimitKind, error) {
+	wall := time.NewTimer(s.limits.Wall)
+	defer wall.Stop()
+	tick := time.NewTicker(nudgePatience)
+	defer tick.Stop()
+	for looks := 0; ; looks++ {
+		select {
+		case <-call.done:
+			return LimitNone, nil
+		case <-s.ended:
+			return LimitNone, nil
+		case <-ctx.Done():
+			return LimitNone, fmt.Errorf("sandbox: %w", ctx.Err())
+		case <-wall.C:
+			return LimitTimeout, nil
+		case <-streams.full:
+			return LimitOutput, nil
+		case <-tick.C:
+			if !s.shell.deliver(looks) {
+				tick.Stop()
+			}
+		}
 	}
 }
 

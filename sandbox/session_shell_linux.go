@@ -211,40 +211,18 @@ func (h *shell) begin(nonce, command string) *call {
 	return c
 }
 
-// delivered sees to it that a command which was sent is also read: a signal that was
-// to bring the shell from its prompt may come when it has left already, and put it there
-// again. The function it returns ends that.
-func (h *shell) delivered(c *call) (stop func()) {
-	looks := 0
-	var tick *time.Timer
-	var mu sync.Mutex
-	look := func() {
-		mu.Lock()
-		defer mu.Unlock()
-		select {
-		case <-c.done:
-			return
-		default:
-		}
-		if tick == nil || !h.unread() {
-			return
-		}
-		// Nobody has typed a command, since the shell was ready.
-		if group, _ := h.foreground(); group == h.ownGroup() {
-			h.nudge(looks)
-		}
-		looks++
-		tick.Reset(nudgePatience)
+// deliver looks after a command that was sent, and says whether it is still to be read: a
+// signal that was to bring the shell from its prompt may come when it has left already, and
+// put it there again.
+func (h *shell) deliver(looks int) bool {
+	if !h.unread() {
+		return false
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	tick = time.AfterFunc(nudgePatience, look)
-	return func() {
-		mu.Lock()
-		defer mu.Unlock()
-		tick.Stop()
-		tick = nil
+	// Nobody has typed a command, since the shell was ready.
+	if group, _ := h.foreground(); group == h.ownGroup() {
+		h.nudge(looks)
 	}
+	return true
 }
 
 // unread says whether the shell has still to read something (SIOCOUTQ, unix(7)).
