@@ -83,7 +83,7 @@ func (s *scheduler) joined(scope string, donor *node, n int, id llama.SeqID) (*n
 
 // inherit goes on where an ended sequence was, with its first n tokens.
 func (s *scheduler) inherit(k *kept, n int) (*node, int) {
-	s.kept = slices.DeleteFunc(s.kept, func(o *kept) bool { return o == k })
+	s.unkeep(k)
 	id := k.leaf.id
 	if n < len(k.tokens) && !s.mem.truncate(id, n) {
 		s.forget(k.leaf, k.scope)
@@ -117,11 +117,20 @@ func (s *scheduler) evict(other *kept) bool {
 	if i < 0 {
 		return false
 	}
-	k := s.kept[i]
-	s.kept = slices.Delete(s.kept, i, i+1)
+	s.drop(s.kept[i])
+	return true
+}
+
+// drop frees a kept sequence and its id.
+func (s *scheduler) drop(k *kept) {
+	s.unkeep(k)
 	s.free = append(s.free, k.leaf.id)
 	s.forget(k.leaf, k.scope)
-	return true
+}
+
+func (s *scheduler) unkeep(k *kept) {
+	i := slices.Index(s.kept, k)
+	s.kept = slices.Delete(s.kept, i, i+1)
 }
 
 func (s *scheduler) keptAt(leaf *node) *kept {
@@ -133,7 +142,8 @@ func (s *scheduler) keptAt(leaf *node) *kept {
 }
 
 func (s *scheduler) touch(k *kept) {
-	s.kept = append(slices.DeleteFunc(s.kept, func(o *kept) bool { return o == k }), k)
+	s.unkeep(k)
+	s.kept = append(s.kept, k)
 }
 
 // waits says whether a prompt goes on with tokens that one of those before it is
@@ -160,7 +170,6 @@ func (s *scheduler) rejoin(seq *sequence) {
 	if !s.mem.share() {
 		return
 	}
-	seq.leaf.tokens = seq.tokens[seq.leaf.start:seq.past]
 	donor, n := s.match(seq)
 	if n <= seq.past {
 		return

@@ -262,9 +262,7 @@ func (s *scheduler) check(posMax func(llama.SeqID) llama.Pos) {
 	}
 	for _, k := range slices.Clone(s.kept) {
 		if posMax(k.leaf.id)+1 != llama.Pos(len(k.tokens)) {
-			s.kept = slices.DeleteFunc(s.kept, func(o *kept) bool { return o == k })
-			s.free = append(s.free, k.leaf.id)
-			s.forget(k.leaf, k.scope)
+			s.drop(k)
 		}
 	}
 }
