@@ -59,7 +59,6 @@ func FuzzConfig(f *testing.F) {
 		if flags&128 != 0 {
 			c.Stdin = strings.NewReader(value)
 		}
-		before := descendants(os.Getpid())
 		begin := time.Now()
 		p, err := Start(context.Background(), c, "/bin/true")
 		if err == nil {
@@ -71,10 +70,8 @@ func FuzzConfig(f *testing.F) {
 		if err != nil && !errors.Is(err, ErrUnsupported) && errorClass(err) == "other" {
 			t.Fatalf("%+v: an error without a type: %T %v", c, err, err)
 		}
-		for begin := time.Now(); len(descendants(os.Getpid())) > len(before); time.Sleep(time.Millisecond) {
-			if time.Since(begin) > deadline { // the kernel takes namespaces down in the background
-				t.Fatalf("%+v left %v", c, descendants(os.Getpid()))
-			}
+		if left := remainingChildren(); len(left) > 0 {
+			t.Fatalf("%+v left %q", c, left)
 		}
 		if left, _ := filepath.Glob(ws + "/*"); len(left) > 0 {
 			t.Fatalf("%+v left %v", c, left)
@@ -165,10 +162,21 @@ func FuzzHelperRequest(f *testing.F) {
 		if status.Signaled() {
 			t.Fatalf("the helper was ended by %v after %q", status.Signal(), told)
 		}
-		if left := descendants(os.Getpid()); len(left) > 0 {
-			t.Fatalf("left: %v", left)
+		if left := remainingChildren(); len(left) > 0 {
+			t.Fatalf("left: %q", left)
 		}
 	})
+}
+
+// remainingChildren are what is there of descendants at the deadline: the kernel takes
+// namespaces down in the background, those of the test before too.
+func remainingChildren() []string {
+	for begin := time.Now(); time.Since(begin) < deadline; time.Sleep(time.Millisecond) {
+		if len(descendants(os.Getpid())) == 0 {
+			return nil
+		}
+	}
+	return childStats()
 }
 
 // wholeFrames counts the frames that a reader of headers finds whole.

@@ -31,7 +31,7 @@ func TestSessionPrograms(t *testing.T) {
 		name  string
 		steps [][2]string
 	}{
-		{"read", [][2]string{{"read -p 'name? ' name; echo \"<$name>\"\r", "name? "}, {"a b\r", "<a b>\r\n"}}},
+		{"read", [][2]string{{"read -p 'name? ' name; echo \"<$name>\"\r", "\rname? "}, {"a b\r", "<a b>\r\n"}}},
 		{"python", [][2]string{
 			{"python3 -q\r", ">>> "}, {"def f(x):\r", "... "}, {"    return x*7\r\r", ">>> "}, {"f(6)\r", "42\r\n"},
 			{"import time; time.sleep(300)\r", "sleep"}, {"\x03", "KeyboardInterrupt"}, {"\x04", "\n"},

@@ -304,12 +304,7 @@ func (s *storm) calm(before stormState) error {
 			_ = again("storm-next").Run()
 		}
 	}
-	var names []string
-	for _, pid := range descendants(os.Getpid()) {
-		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		names = append(names, string(b))
-	}
-	return fmt.Errorf("%+v, and before it was %+v; processes %q, groups %q", now, before, names, s.groups())
+	return fmt.Errorf("%+v, and before it was %+v; processes %q, groups %q", now, before, childStats(), s.groups())
 }
 
 // groups are the control groups made by this process or by callers that were killed.
@@ -351,6 +346,16 @@ func descendants(pid int) []int {
 		}
 	}
 	return all
+}
+
+// childStats are the lines of /proc/PID/stat of all descendants.
+func childStats() []string {
+	var stats []string
+	for _, pid := range descendants(os.Getpid()) {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		stats = append(stats, string(b))
+	}
+	return stats
 }
 
 var stormExe, _ = os.Readlink("/proc/self/exe")
