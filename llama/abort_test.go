@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 	"github.com/stretchr/testify/require"
 )
@@ -27,7 +28,7 @@ func init() {
 
 // A check that fails inside llama.cpp still ends the process, but says which.
 func TestAbortSaysWhy(t *testing.T) {
-	out, err := child(t, "abort", time.Minute, "LLAMA_TEST_MODEL="+llamaFixture().write(t))
+	out, err := child(t, "abort", time.Minute, "LLAMA_TEST_MODEL="+fixture.Llama(1).Write(t))
 	require.Error(t, err)
 	require.Contains(t, out, "llama.cpp: fatal: ")
 	require.Contains(t, out, "GGML_ASSERT(")

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
 
@@ -16,9 +17,9 @@ func TestContextTellsWhatItWasMadeWith(t *testing.T) {
 	m := fixtureModel(t)
 	c := newContext(t, m, llama.ContextParams{})
 	require.Same(t, m, c.Model())
-	require.Equal(t, fixtureCtx, c.NCtx())
-	require.Equal(t, fixtureCtx, c.NCtxSeq())
-	require.Equal(t, fixtureCtx, c.NBatch(), "llama.cpp clamps n_batch to n_ctx")
+	require.Equal(t, fixture.NCtx, c.NCtx())
+	require.Equal(t, fixture.NCtx, c.NCtxSeq())
+	require.Equal(t, fixture.NCtx, c.NBatch(), "llama.cpp clamps n_batch to n_ctx")
 	require.Equal(t, 1, c.NSeqMax())
 	require.True(t, c.Memory().CanShift())
 	streams := newContext(t, m, llama.ContextParams{NCtx: 1024, NSeqMax: 4})
@@ -145,8 +146,8 @@ func TestDecodeWithoutRoom(t *testing.T) {
 
 // A model without causal attention computes a batch at once: llama.cpp aborts for one larger than n_ubatch.
 func TestDecodeWithoutCausalAttention(t *testing.T) {
-	f := llamaFixture().with("llama.attention.causal", false)
-	m, err := llama.LoadModel(t.Context(), f.write(t), llama.ModelParams{})
+	f := fixture.Llama(1).With("llama.attention.causal", false)
+	m, err := llama.LoadModel(t.Context(), f.Write(t), llama.ModelParams{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	c := newContext(t, m, llama.ContextParams{NCtx: 256, NUBatch: 8})
@@ -337,7 +338,7 @@ func TestAbort(t *testing.T) {
 }
 
 func TestClosedObjects(t *testing.T) {
-	m, err := llama.LoadModel(t.Context(), llamaFixture().write(t), llama.ModelParams{})
+	m, err := llama.LoadModel(t.Context(), fixture.Llama(1).Write(t), llama.ModelParams{})
 	require.NoError(t, err)
 	c, err := llama.NewContext(m, llama.ContextParams{NCtx: 64, NThreads: 1})
 	require.NoError(t, err)
@@ -408,7 +409,7 @@ func TestNilObjects(t *testing.T) {
 
 // Closing while other goroutines work is never a crash: each call succeeds or says that it came too late.
 func TestCloseDuringUse(t *testing.T) {
-	m, err := llama.LoadModel(t.Context(), llamaFixture().write(t), llama.ModelParams{})
+	m, err := llama.LoadModel(t.Context(), fixture.Llama(1).Write(t), llama.ModelParams{})
 	require.NoError(t, err)
 	c, err := llama.NewContext(m, llama.ContextParams{NCtx: 512, NThreads: 1})
 	require.NoError(t, err)

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
 
 func TestLoadModelRefusesFiles(t *testing.T) {
-	good := llamaFixture().bytes()
+	good := fixture.Llama(1).Bytes()
 	patch := func(at int, v uint64, size int) []byte {
 		b := append([]byte(nil), good...)
 		var full [8]byte
@@ -64,13 +65,13 @@ func TestLoadModelRefusesFiles(t *testing.T) {
 }
 
 // headMutations are values that a broken or hostile file may have.
-func headMutations() map[string]*fixture {
-	base := llamaFixture()
-	out := map[string]*fixture{}
-	for _, e := range base.kv {
+func headMutations() map[string]*fixture.File {
+	base := fixture.Llama(1)
+	out := map[string]*fixture.File{}
+	for _, e := range base.KV {
 		for _, v := range []any{nil, uint32(0), uint32(1), uint32(7), uint32(1 << 31), uint32(1<<32 - 1), int32(-1), uint64(1 << 63), float32(-1), true,
 			"", "x", []string{"a", "a"}, []string{}, []float32{1}, []int32{-1, 0}} {
-			out[fmt.Sprintf("%s=%T(%v)", e.key, v, v)] = base.with(e.key, v)
+			out[fmt.Sprintf("%s=%T(%v)", e.Key, v, v)] = base.With(e.Key, v)
 		}
 	}
 	for _, key := range []string{"expert_count", "expert_used_count", "expert_group_count", "expert_group_used_count", "nextn_predict_layers",
@@ -78,36 +79,36 @@ func headMutations() map[string]*fixture {
 		"rope.scaling.original_context_length", "rope.freq_base", "embedding_length_out", "pooling_type", "vocab_size", "attention.layer_norm_epsilon",
 		"attention.q_lora_rank", "leading_dense_block_count", "tensor_data_layout", "attention.clamp_kqv", "logit_scale"} {
 		for _, v := range []any{uint32(0), uint32(1), uint32(3), uint32(1<<32 - 1), int32(-1), float32(0), true, false, "x", []int32{1, 2, 3}} {
-			out[fmt.Sprintf("llama.%s=%T(%v)", key, v, v)] = base.with("llama."+key, v)
+			out[fmt.Sprintf("llama.%s=%T(%v)", key, v, v)] = base.With("llama."+key, v)
 		}
 	}
 	for _, v := range []string{"bert", "mamba", "gemma3", "t5", "rwkv6", "clip", "deepseek2", "qwen2vl", "jamba", "wavtokenizer-dec", "nonsense"} {
-		out["general.architecture="+v] = base.with("general.architecture", v)
+		out["general.architecture="+v] = base.With("general.architecture", v)
 	}
 	for _, v := range []string{"gpt2", "bert", "t5", "rwkv", "no_vocab", "none", "plamo2"} {
-		f := base.with("tokenizer.ggml.model", v)
+		f := base.With("tokenizer.ggml.model", v)
 		out["tokenizer.ggml.model="+v] = f
 		// special tokens that every text gets and that are not there
-		f = f.with("tokenizer.ggml.merges", []string{"a b"}).with("tokenizer.ggml.pre", "smollm")
+		f = f.With("tokenizer.ggml.merges", []string{"a b"}).With("tokenizer.ggml.pre", "smollm")
 		for _, add := range []any{true, nil} {
 			for _, id := range []any{uint32(1<<32 - 1), uint32(100_000), nil} {
 				g := f
 				for _, key := range []string{"bos", "eos", "seperator"} { //nolint:misspell // llama.cpp writes the key so
-					g = g.with("tokenizer.ggml."+key+"_token_id", id).with("tokenizer.ggml.add_"+key[:3]+"_token", add)
+					g = g.With("tokenizer.ggml."+key+"_token_id", id).With("tokenizer.ggml.add_"+key[:3]+"_token", add)
 				}
 				out[fmt.Sprintf("tokenizer.ggml.model=%s specials=%v add=%v", v, id, add)] = g
 			}
 		}
 	}
 	for _, v := range []uint32{1, 2, 4, 8, 16, 32, 64, 3, 0, 1 << 31} {
-		out[fmt.Sprint("alignment ", v)] = base.with("general.alignment", v)
+		out[fmt.Sprint("alignment ", v)] = base.With("general.alignment", v)
 	}
-	tokens, _, _ := fixtureVocab()
+	tokens, _, _ := fixture.SentencePiece()
 	nul, empty := slices.Clone(tokens), slices.Clone(tokens)
 	nul[300] = "A\x00x"
 	empty[300], empty[301], empty[302] = "", "", "[EMPTY_300]"
-	out["NUL in a token"] = base.with("tokenizer.ggml.tokens", nul)
-	out["empty tokens"] = base.with("tokenizer.ggml.tokens", empty)
+	out["NUL in a token"] = base.With("tokenizer.ggml.tokens", nul)
+	out["empty tokens"] = base.With("tokenizer.ggml.tokens", empty)
 	return out
 }
 
@@ -124,7 +125,7 @@ func init() {
 			f := mutations[name]
 			fmt.Println("try", name)
 			path := filepath.Join(dir, "m.gguf")
-			if err := os.WriteFile(path, f.bytes(), 0o600); err != nil {
+			if err := os.WriteFile(path, f.Bytes(), 0o600); err != nil {
 				return err
 			}
 			m, err := llama.LoadModel(context.Background(), path, llama.ModelParams{})

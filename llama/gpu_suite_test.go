@@ -1,14 +1,13 @@
 package llama_test
 
 import (
-	"fmt"
 	"math"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/lm-sandbox/lm-sandbox/internal/testgpu"
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
 
@@ -22,19 +21,6 @@ const (
 	suiteTokens    = 64
 	suitePrompt    = "The quick brown fox jumps over the lazy dog. The capital of France is"
 )
-
-// deepFixture is the random-weight F32 model with several layers.
-func deepFixture(layers int) *fixture {
-	f := llamaFixture().with("llama.block_count", uint32(layers))
-	for _, t := range slices.Clone(f.tensors) {
-		if rest, ok := strings.CutPrefix(t.name, "blk.0."); ok {
-			for i := 1; i < layers; i++ {
-				f.tensors = append(f.tensors, tensor{fmt.Sprintf("blk.%d.%s", i, rest), t.dims, t.one})
-			}
-		}
-	}
-	return f
-}
 
 func loadLayers(t testing.TB, path string, layers int) *llama.Model {
 	t.Helper()
@@ -133,7 +119,7 @@ func suiteModels(t testing.TB) map[string]struct {
 	models := map[string]struct {
 		path      string
 		tolerance float64
-	}{"floats": {deepFixture(4).write(t), exactTolerance}}
+	}{"floats": {fixture.Llama(4).Write(t), exactTolerance}}
 	for _, ref := range []string{"default", "gemma3-270m"} {
 		path, err := modelPath(ref)
 		require.NoError(t, err)

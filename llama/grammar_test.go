@@ -179,7 +179,7 @@ func TestGrammarRejects(t *testing.T) {
 	require.NoError(t, s.Reset())
 	tok, err := s.Sample(c, 0)
 	require.NoError(t, err)
-	require.Equal(t, one("a"), tok)
+	require.Contains(t, []llama.Token{one("a"), 3 + 'a'}, tok, "the letter or its byte")
 
 	// a grammar that the vocabulary cannot write, and one whose only way is forbidden by a bias
 	for _, p := range []llama.SamplerParams{

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/hub"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -105,7 +106,7 @@ func testModel(t testing.TB, ref string) *llama.Model {
 // fixtureModel gives the random-weight model.
 func fixtureModel(t testing.TB) *llama.Model {
 	t.Helper()
-	m, err := llama.LoadModel(context.Background(), llamaFixture().write(t), llama.ModelParams{})
+	m, err := llama.LoadModel(context.Background(), fixture.Llama(1).Write(t), llama.ModelParams{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	return m
@@ -114,9 +115,9 @@ func fixtureModel(t testing.TB) *llama.Model {
 // wideModel is the random-weight model with one head of 32, a quantised K cache's block.
 func wideModel(t testing.TB) *llama.Model {
 	t.Helper()
-	f := llamaFixture().with("llama.attention.head_count", uint32(1)).with("llama.attention.head_count_kv", uint32(1)).
-		with("llama.rope.dimension_count", uint32(fixtureEmbd))
-	m, err := llama.LoadModel(context.Background(), f.write(t), llama.ModelParams{})
+	f := fixture.Llama(1).With("llama.attention.head_count", uint32(1)).With("llama.attention.head_count_kv", uint32(1)).
+		With("llama.rope.dimension_count", uint32(fixture.NEmbd))
+	m, err := llama.LoadModel(context.Background(), f.Write(t), llama.ModelParams{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	return m

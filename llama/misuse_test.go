@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
 
@@ -260,7 +261,7 @@ func init() {
 			return err
 		}
 		defer os.Remove(f.Name())
-		if _, err := f.Write(llamaFixture().bytes()); err != nil {
+		if _, err := f.Write(fixture.Llama(1).Bytes()); err != nil {
 			return err
 		}
 		if err := f.Close(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,7 +39,7 @@ func TestSlidingWindow(t *testing.T) {
 
 func TestLoadModelProgress(t *testing.T) {
 	var seen []float32
-	m, err := llama.LoadModel(t.Context(), llamaFixture().write(t), llama.ModelParams{Progress: func(f float32) { seen = append(seen, f) }})
+	m, err := llama.LoadModel(t.Context(), fixture.Llama(1).Write(t), llama.ModelParams{Progress: func(f float32) { seen = append(seen, f) }})
 	require.NoError(t, err)
 	require.NoError(t, m.Close())
 	require.NotEmpty(t, seen)
@@ -47,7 +48,7 @@ func TestLoadModelProgress(t *testing.T) {
 }
 
 func TestLoadModelCancelled(t *testing.T) {
-	path := llamaFixture().write(t)
+	path := fixture.Llama(1).Write(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
 	_, err := llama.LoadModel(ctx, path, llama.ModelParams{Progress: func(float32) {
@@ -62,12 +63,12 @@ func TestLoadModelCancelled(t *testing.T) {
 }
 
 func TestLoadModelCallbackPanics(t *testing.T) {
-	_, err := llama.LoadModel(t.Context(), llamaFixture().write(t), llama.ModelParams{Progress: func(float32) { panic("boom") }})
+	_, err := llama.LoadModel(t.Context(), fixture.Llama(1).Write(t), llama.ModelParams{Progress: func(float32) { panic("boom") }})
 	require.ErrorContains(t, err, "boom")
 }
 
 func TestLoadModelParams(t *testing.T) {
-	path := llamaFixture().write(t)
+	path := fixture.Llama(1).Write(t)
 	for _, p := range []llama.ModelParams{
 		{NGPULayers: llama.AllLayers}, {NGPULayers: llama.NoLayers}, {NGPULayers: 1}, {LoadMode: llama.LoadRead}, {LoadMode: llama.LoadMMap}, {CheckTensors: true},
 	} {
@@ -102,7 +103,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 
 func TestSetLogger(t *testing.T) {
 	defer llama.SetLogger(nil)
-	path := llamaFixture().write(t)
+	path := fixture.Llama(1).Write(t)
 	load := func(h *logHandler) string {
 		if h != nil {
 			llama.SetLogger(slog.New(h))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 	"github.com/stretchr/testify/require"
 )
@@ -313,7 +314,7 @@ func TestEstimateMemoryIsLinear(t *testing.T) {
 
 // A model that claims an absurd context is loaded with a short one, without books about each position.
 func TestAbsurdContext(t *testing.T) {
-	m, err := llama.LoadModel(t.Context(), llamaFixture().with("llama.context_length", uint32(1<<30)).write(t), llama.ModelParams{})
+	m, err := llama.LoadModel(t.Context(), fixture.Llama(1).With("llama.context_length", uint32(1<<30)).Write(t), llama.ModelParams{})
 	require.NoError(t, err)
 	require.Equal(t, 4096, m.MemoryNeed().NCtx)
 	require.NoError(t, m.Close())
@@ -323,7 +324,7 @@ func TestAbsurdContext(t *testing.T) {
 func TestLayersWithoutGPU(t *testing.T) {
 	devices, err := llama.Devices()
 	require.NoError(t, err)
-	path := llamaFixture().write(t)
+	path := fixture.Llama(1).Write(t)
 	for _, layers := range []int{llama.Auto, llama.AllLayers, llama.NoLayers, 1, 1 << 40} {
 		need, err := llama.EstimateMemory(t.Context(), path, llama.ModelParams{NGPULayers: layers})
 		require.NoError(t, err)
@@ -421,7 +422,7 @@ func TestPlanConcurrently(t *testing.T) {
 	defer llama.SetLogger(nil)
 	llama.SetLogger(slog.New(&logHandler{level: slog.LevelDebug}))
 	defer llama.LimitMemory("CPU", 17*mib, 24*mib)()
-	path := llamaFixture().with("llama.context_length", uint32(60_000)).write(t)
+	path := fixture.Llama(1).With("llama.context_length", uint32(60_000)).Write(t)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

@@ -8,11 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 )
 
 // TestModelPreflight: what LoadModel has planned is shown once, before the load.
 func TestModelPreflight(t *testing.T) {
-	path := llamaFixture().write(t)
+	path := fixture.Llama(1).Write(t)
 	refused := errors.New("refused")
 	var asked []llama.MemoryNeed
 	loading := false

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 	"github.com/stretchr/testify/require"
 )
 
@@ -114,8 +115,8 @@ func TestVocabIsSafeForManyGoroutines(t *testing.T) {
 }
 
 func TestModelWithoutVocab(t *testing.T) {
-	f := llamaFixture().with("tokenizer.ggml.model", "no_vocab")
-	m, err := llama.LoadModel(t.Context(), f.write(t), llama.ModelParams{})
+	f := fixture.Llama(1).With("tokenizer.ggml.model", "no_vocab")
+	m, err := llama.LoadModel(t.Context(), f.Write(t), llama.ModelParams{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
 	v := m.Vocab()
