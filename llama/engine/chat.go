@@ -42,6 +42,9 @@ type ChatRequest struct {
 	CacheScope string
 	// Pace, as in [Request].
 	Pace time.Duration
+	// Priority and Caller, as in [Request].
+	Priority int
+	Caller   string
 }
 
 // Chat asks for the next message of a conversation, by the model's chat
@@ -85,6 +88,9 @@ func (e *Engine) CountTokens(ctx context.Context, r ChatRequest) (int, error) {
 }
 
 func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDelta], err error) {
+	if err := checkPriority("ChatRequest", r.Priority, r.Caller); err != nil {
+		return nil, err
+	}
 	if err := e.admit(ctx, "ChatRequest", r.MaxTokens, r.Stop); err != nil {
 		return nil, err
 	}
@@ -124,6 +130,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if err != nil {
 		return nil, errors.Join(err, render.Close())
 	}
+	seq.priority, seq.caller = r.Priority, r.Caller
 	if r.IgnoreEOS {
 		seq.newUnforced = func() (*llama.Sampler, error) {
 			return prompt.Sampler(e.model, llama.SamplerParams{Grammar: params.Grammar})

@@ -45,6 +45,13 @@ type Params struct {
 	ChatTemplate string
 	// Logger takes what has no caller to be told to; nil = nothing is logged.
 	Logger *slog.Logger
+	// MaxCellsPerCaller is the most cells that the running requests of one
+	// Request.Caller may use; those that they share count for each. Further ones
+	// wait, and a single request ends there as at a full context. 0 = no limit.
+	MaxCellsPerCaller int
+	// MaxWait is the longest that a request waits in the queue before it fails with
+	// ErrBusy, and is looked at before each step; 0 = no limit.
+	MaxWait time.Duration
 }
 
 // Preflight looks at what llama.cpp does not: package gpu behind one tells why a GPU cannot be used.
@@ -149,10 +156,16 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	if trained := m.NCtxTrain(); trained > 0 {
 		e.maxSeq = min(e.maxSeq, trained)
 	}
+	if p.MaxCellsPerCaller > 0 {
+		e.maxSeq = min(e.maxSeq, p.MaxCellsPerCaller)
+	}
 	e.eogBias = sync.OnceValue(func() map[llama.Token]float32 { return eogBias(m.Vocab()) })
 	e.longestPiece = sync.OnceValue(func() int { return longestPiece(m.Vocab()) })
 	dec := &contextDecoder{ctx: ctx, batch: e.batch, log: p.Logger}
-	e.loop = newLoop(dec, newScheduler(ctx.NCtx(), ctx.NBatch(), p.MaxSequences, p.MaxKept, dec), m.Vocab().IsEOG, p.Logger)
+	sched := newScheduler(ctx.NCtx(), ctx.NBatch(), p.MaxSequences, p.MaxKept, dec)
+	sched.quota = p.MaxCellsPerCaller
+	e.loop = newLoop(dec, sched, m.Vocab().IsEOG, p.Logger)
+	e.loop.maxWait = p.MaxWait
 	go e.loop.run()
 	return e, nil
 }
@@ -190,6 +203,12 @@ func (p *Params) complete() error {
 	}
 	if most := mostSequences - p.MaxSequences; p.MaxKept < 0 || p.MaxKept > most {
 		return invalid("Params.MaxKept", "%d: want 0 to %d, which with MaxSequences makes %d", p.MaxKept, most, mostSequences)
+	}
+	if p.MaxCellsPerCaller < 0 {
+		return invalid("Params.MaxCellsPerCaller", "%d is negative", p.MaxCellsPerCaller)
+	}
+	if p.MaxWait < 0 {
+		return invalid("Params.MaxWait", "%v is negative", p.MaxWait)
 	}
 	switch {
 	case p.Pace < -1:

@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	// ErrBusy says that MaxSequences requests run and MaxQueue wait already.
-	// Nothing was computed; try again later.
+	// ErrBusy says that MaxSequences requests run and MaxQueue wait already, or that
+	// the request has waited for MaxWait. Nothing was computed; try again later.
 	ErrBusy = errors.New("engine: the queue is full: try again later, or raise Params.MaxQueue")
 	// ErrClosed says that the engine was closed before or during the request.
 	ErrClosed = errors.New("engine: closed")

@@ -39,6 +39,9 @@ func (e *Engine) Generate(ctx context.Context, r Request) iter.Seq2[Delta, error
 }
 
 func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta], err error) {
+	if err := checkPriority("Request", r.Priority, r.Caller); err != nil {
+		return nil, err
+	}
 	if err := e.admit(ctx, "Request", r.MaxTokens, r.Stop); err != nil {
 		return nil, err
 	}
@@ -82,6 +85,7 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	if err != nil {
 		return nil, err
 	}
+	seq.priority, seq.caller = r.Priority, r.Caller
 	if r.IgnoreEOS {
 		seq.newUnforced = func() (*llama.Sampler, error) {
 			return llama.NewSampler(e.model, llama.SamplerParams{Grammar: params.Grammar})

@@ -42,6 +42,7 @@ type loop struct {
 	log      *slog.Logger
 	done     chan struct{} // closed when the goroutine has ended
 	together time.Duration
+	maxWait  time.Duration // in the queue; 0: any
 
 	mu       sync.Mutex
 	wake     *sync.Cond // work arrived, or closing
@@ -55,7 +56,7 @@ type loop struct {
 }
 
 type counters struct {
-	steps, prompt, cached, output, failed, cancelled, finished uint64
+	steps, prompt, cached, output, failed, cancelled, rejected, finished uint64
 }
 
 func newLoop(dec decoder, sched *scheduler, isEOG func(llama.Token) bool, log *slog.Logger) *loop {
@@ -135,17 +136,18 @@ func (l *loop) run() {
 			return
 		}
 		l.sweep()
+		l.expire()
 		l.step()
 	}
 }
 
 // step computes one batch, or several in a row, without the mutex.
 func (l *loop) step() {
-	l.feeds = l.sched.plan(l.feeds[:0])
+	now := time.Now()
+	l.feeds = l.sched.plan(l.feeds[:0], now)
 	if len(l.feeds) == 0 {
 		return
 	}
-	now := time.Now()
 	for _, f := range l.feeds {
 		f.seq.inStep = true
 		if f.seq.started.IsZero() {
@@ -267,6 +269,16 @@ func (l *loop) sweep() (swept bool) {
 	return swept
 }
 
+// expire ends the sequences that have waited for too long, if there is a limit.
+func (l *loop) expire() {
+	if l.maxWait == 0 {
+		return
+	}
+	for _, seq := range l.sched.late(time.Now().Add(-l.maxWait)) {
+		l.end(seq, "", ErrBusy)
+	}
+}
+
 // end retires a sequence: what it held is released, and the loop does not touch
 // it any more.
 func (l *loop) end(seq *sequence, reason FinishReason, err error) {
@@ -284,6 +296,8 @@ func (l *loop) end(seq *sequence, reason FinishReason, err error) {
 	seq.reason, seq.err = reason, err
 	l.counts.cached += uint64(min(seq.cached, seq.prompt))
 	switch {
+	case errors.Is(err, ErrBusy):
+		l.counts.rejected++
 	case err != nil:
 		l.counts.failed++
 	case reason == FinishCancelled:

@@ -21,7 +21,7 @@ type kept struct {
 // reservation. It reports false where there are not enough cells.
 func (s *scheduler) place(seq *sequence) bool {
 	donor, n := s.match(seq)
-	room := min(seq.most(), len(seq.tokens)+s.headroom)
+	room := s.need(seq)
 	from := s.keptAt(donor)
 	for s.tree.cells+room-n > s.cells || (len(s.free) == 0 && from == nil) {
 		if s.evict(from) {

@@ -45,13 +45,33 @@ type Request struct {
 	// Pace is Params.Pace for the steps in which this request generates, where it is
 	// shorter; 0 = that of the engine.
 	Pace time.Duration
+	// Priority, -100 to 100, says who is admitted first and gives up cells last: higher
+	// ones. Where all places are taken, a request of a lower one that came later gives
+	// its place up, and is computed again when there is room. Each Priority is worth a
+	// wait of 10 s, so that nobody waits for ever.
+	Priority int
+	// Caller is who asks: requests of the same one share Params.MaxCellsPerCaller, and
+	// callers who wait take turns. It separates no caches: CacheScope does.
+	Caller string
+}
+
+// checkPriority checks the fields that say when a request is admitted.
+func checkPriority(kind string, priority int, caller string) error {
+	if priority < -mostPriority || priority > mostPriority {
+		return invalid(kind+".Priority", "%d: want -%d to %d", priority, mostPriority, mostPriority)
+	}
+	if len(caller) > mostCallerBytes {
+		return invalid(kind+".Caller", "%d bytes: want at most %d", len(caller), mostCallerBytes)
+	}
+	return nil
 }
 
 // bounds of what one request may bring, so that a single one cannot use up
 // the memory of the process.
 const (
-	mostStops     = 256
-	mostStopBytes = 64 << 10
+	mostStops       = 256
+	mostStopBytes   = 64 << 10
+	mostCallerBytes = 1 << 10
 )
 
 func checkLimits(kind string, maxTokens int, stops []string) error {

@@ -15,8 +15,9 @@ import (
 // reservations never exceeds the context. So llama.cpp always finds cells. A
 // sequence that outgrows its reservation extends it; where nothing is left, the
 // sequence that arrived last is preempted: its cells are freed, it returns to
-// the head of the queue and is recomputed later (vLLM, Kwon et al. 2023, §4.5).
-// The oldest sequence is never preempted, so there is always progress.
+// the queue and is recomputed later (vLLM, Kwon et al. 2023, §4.5). The oldest
+// sequence is never preempted, so there is always progress. Who is admitted when:
+// queue.go.
 //
 // Prefixes: what a sequence has in memory is shared with every other one whose
 // prompt begins alike, and stays when it has ended, until its cells or its id
@@ -33,7 +34,9 @@ type scheduler struct {
 
 	free      []llama.SeqID
 	tree      *tree
-	queue     []*sequence // by arrival
+	quota     int // cells that the sequences of one caller may hold; 0: any
+	callers   map[string]*caller
+	queue     []*sequence // by submission; see next
 	running   []*sequence // by arrival
 	kept      []*kept     // by last use
 	prompts   []*sequence // scratch of planPrompts
@@ -71,6 +74,7 @@ func newScheduler(cells, batch, sequences, keep int, mem memory) *scheduler {
 		keep:     keep,
 		mem:      mem,
 		tree:     newTree(),
+		callers:  map[string]*caller{},
 	}
 	for id := sequences + keep - 1; id >= 0; id-- {
 		s.free = append(s.free, llama.SeqID(id))
@@ -81,18 +85,18 @@ func newScheduler(cells, batch, sequences, keep int, mem memory) *scheduler {
 func (s *scheduler) idle() bool { return len(s.queue)+len(s.running) == 0 }
 
 // plan sees that every running sequence has the cells it needs, admits waiting
-// ones in the order of their arrival, and returns the next step: first one token
-// of each sequence that generates, then pieces of prompts. It appends to feeds.
-func (s *scheduler) plan(feeds []feed) []feed {
+// ones, and returns the next step: first one token of each sequence that
+// generates, then pieces of prompts. It appends to feeds.
+func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 	for _, seq := range s.running {
 		seq.leaf.tokens = seq.tokens[seq.leaf.start:seq.past]
 	}
 	for i := 0; i < len(s.running); i++ {
 		if seq := s.running[i]; len(seq.tokens) > seq.leaf.room() && !s.grow(seq) {
-			break // seq was the youngest and is preempted
+			i-- // seq itself is preempted
 		}
 	}
-	s.admit()
+	s.admit(now)
 	room, target := s.batch, time.Duration(0)
 	for _, seq := range s.running {
 		if seq.pending() == 1 {
@@ -154,37 +158,24 @@ func (s *scheduler) planPrompts(feeds []feed, room int) []feed {
 	return feeds
 }
 
-// admit takes from the head of the queue only: a long request is not overtaken
-// for ever by short ones.
-func (s *scheduler) admit() {
-	if len(s.running) == 0 {
-		s.cells = s.capacity
-	}
-	for len(s.queue) > 0 && len(s.running) < s.most {
-		seq := s.queue[0]
-		if !s.place(seq) {
-			return
-		}
-		s.queue = slices.Delete(s.queue, 0, 1)
-		seq.state = running
-		s.running = append(s.running, seq)
-	}
-}
-
 // grow extends the reservation of a sequence. It reports false where the
 // sequence itself had to give way.
 func (s *scheduler) grow(seq *sequence) bool {
 	for {
 		room := seq.leaf.room()
 		more := min(s.headroom, seq.most()-room, s.cells-s.tree.cells)
-		if more > 0 {
+		quota := s.quotaLeft(seq.by)
+		if more = min(more, quota); more > 0 {
 			s.tree.reserve(seq.leaf, room+more)
 			return true
 		}
-		if s.evict(nil) {
+		if quota > 0 && s.evict(nil) {
 			continue
 		}
 		youngest := s.running[len(s.running)-1]
+		if quota <= 0 {
+			youngest = s.youngest(seq.by)
+		}
 		s.preempt(youngest)
 		if youngest == seq {
 			return false
@@ -192,12 +183,12 @@ func (s *scheduler) grow(seq *sequence) bool {
 	}
 }
 
-// preempt returns a running sequence to the head of the queue.
+// preempt returns a running sequence to the queue.
 func (s *scheduler) preempt(seq *sequence) {
 	s.release(seq)
 	seq.state = waiting
 	s.preempted++
-	s.queue = slices.Insert(s.queue, 0, seq)
+	s.queue = append(s.queue, seq)
 }
 
 // shrink gives way to a context that found no cells although they were
@@ -209,9 +200,6 @@ func (s *scheduler) shrink() {
 	}
 	s.cells = s.tree.cells
 }
-
-// submit puts a sequence at the end of the queue.
-func (s *scheduler) submit(seq *sequence) { s.queue = append(s.queue, seq) }
 
 // retire takes a sequence out, wherever it is. What it has in memory is kept
 // for others, if it can be trusted.
@@ -228,6 +216,7 @@ func (s *scheduler) retire(seq *sequence, trusted bool) {
 		}
 		s.cells = s.capacity
 	}
+	s.gone(seq)
 	seq.state = ended
 }
 

@@ -12,6 +12,8 @@ type sequence struct {
 	// Set before the submission, then constant.
 	prompt      int            // tokens of the prompt
 	pace        time.Duration  // the time of a step while this one generates; 0: any
+	priority    int            // higher ones first
+	caller      string         // whose quota and share it uses
 	scope       string         // only sequences of the same one share what is in memory
 	limit       int            // the sequence ends when it has this many tokens
 	limitReason FinishReason   // of ending so
@@ -24,6 +26,7 @@ type sequence struct {
 	// grammar that may end.
 	newUnforced func() (*llama.Sampler, error)
 
+	by        *caller // from the submission on
 	state     state
 	tokens    []llama.Token // prompt, then output
 	leaf      *node         // while running
@@ -69,8 +72,11 @@ const (
 // can be sampled.
 func (s *sequence) pending() int { return len(s.tokens) - s.past }
 
+// priorityTokens is how much shorter a prompt counts for each Priority.
+const priorityTokens = 256
+
 // rank orders the prompts of a step, lowest first.
-func (s *sequence) rank() int { return s.pending() - s.overtaken }
+func (s *sequence) rank() int { return s.pending() - s.overtaken - s.priority*priorityTokens }
 
 // most is the number of cells that the sequence can ever use: its last token
 // is sampled but never computed.

@@ -1,9 +1,13 @@
 package engine
 
+import "time"
+
 // Stats describes an engine at one moment. Counters count from New on.
 type Stats struct {
-	MaxSequences, MaxQueue int // as in Params
-	Running, Waiting       int // requests; those being prepared wait
+	MaxSequences, MaxQueue int           // as in Params
+	Running, Waiting       int           // requests; those being prepared wait
+	OldestWait             time.Duration // of the requests that have not begun, the longest wait so far
+	Callers                int           // Request.Caller of those that run or wait
 
 	Kept int // requests that have ended and are still in the cache
 
@@ -12,7 +16,7 @@ type Stats struct {
 	CellsKept     int // by what has ended alone
 
 	Finished, Cancelled, Failed uint64 // requests that ended
-	Rejected                    uint64 // requests that got ErrBusy
+	Rejected                    uint64 // requests that got ErrBusy, at once or after Params.MaxWait
 	Preempted                   uint64 // times that a request had to give up its cells and was computed again
 	Steps                       uint64 // batches computed
 	PromptTokens, OutputTokens  uint64 // computed, sampled
@@ -35,6 +39,8 @@ func (e *Engine) Stats() Stats {
 	s.CellsKept = l.sched.tree.cells - s.CellsReserved
 	s.CachedTokens = l.counts.cached
 	s.Finished, s.Cancelled, s.Failed = l.counts.finished, l.counts.cancelled, l.counts.failed
+	s.Rejected += l.counts.rejected
+	s.OldestWait, s.Callers = l.sched.oldestWait(time.Now()), len(l.sched.callers)
 	s.Preempted, s.Steps = l.sched.preempted, l.counts.steps
 	s.PromptTokens, s.OutputTokens = l.counts.prompt, l.counts.output
 	return s

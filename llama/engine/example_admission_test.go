@@ -1,0 +1,47 @@
+package engine_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+	"github.com/lm-sandbox/lm-sandbox/llama/hub"
+)
+
+// Batch work of many callers beside people who wait for their answers.
+func ExampleRequest_priority() {
+	ctx := context.Background()
+	m, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	e, err := engine.Open(ctx, m.Path, engine.Params{
+		NCtx: 4096, MaxSequences: 8,
+		MaxCellsPerCaller: 2048, // nobody takes more than half of the cache
+		MaxWait:           30 * time.Second,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer e.Close()
+
+	requests := []engine.Request{
+		{Prompt: "A summary of the report:", MaxTokens: 16, Caller: "batch", Priority: -10},
+		{Prompt: "The capital of France is", MaxTokens: 16, Caller: "anna"},
+	}
+	for _, r := range requests {
+		for d, err := range e.Generate(ctx, r) {
+			if errors.Is(err, engine.ErrBusy) {
+				fmt.Println("try again later")
+				break
+			}
+			if err != nil {
+				log.Fatal(err)
+			}
+			fmt.Print(d.Text)
+		}
+	}
+}
