@@ -60,6 +60,9 @@ type ChatRequest struct {
 //   - [llama.ErrChatTemplate] and [llama.ErrInvalidMessage] for a conversation that the template refuses
 //   - those of [Engine.Generate]
 func (e *Engine) Chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelta, error] {
+	if e.worker != nil {
+		return isolatedStream(ctx, e.worker, "chat", "ChatRequest", r, func(d *ChatDelta) **Result { return &d.Result })
+	}
 	return func(yield func(ChatDelta, error) bool) {
 		s, err := e.startChat(ctx, r)
 		if err != nil {
@@ -73,6 +76,9 @@ func (e *Engine) Chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelta, e
 // CountTokens returns the number of prompt tokens of a request, template and
 // tools included. It computes nothing and does not wait in the queue.
 func (e *Engine) CountTokens(ctx context.Context, r ChatRequest) (int, error) {
+	if e.worker != nil {
+		return isolatedCall[int](ctx, e.worker, "count", "ChatRequest", r)
+	}
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}

@@ -52,6 +52,13 @@ type Params struct {
 	// MaxWait is the longest that a request waits in the queue before it fails with
 	// ErrBusy, and is looked at before each step; 0 = no limit.
 	MaxWait time.Duration
+	// Isolated makes Open load the model in a worker process, so that a crash of
+	// llama.cpp ends that one: its requests get [*ErrWorkerDied], the next one starts
+	// another. The worker is this program where it calls [RunWorker], or WorkerPath.
+	Isolated bool
+	// WorkerPath is the lm-sandbox program of the same version, for programs that do
+	// not call [RunWorker]; "" = this program, or else what PATH has.
+	WorkerPath string
 }
 
 // Preflight looks at what llama.cpp does not: package gpu behind one tells why a GPU cannot be used.
@@ -80,6 +87,7 @@ type Engine struct {
 	most     int // requests that may run and wait
 	maxSeq   int // positions of one sequence
 	params   Params
+	worker   *isolated // nil, or what runs everything; then the fields above are nil
 
 	eogBias      func() map[llama.Token]float32 // forbids the end-of-generation tokens
 	longestPiece func() int                     // bytes of the longest token's text
@@ -98,10 +106,14 @@ type Engine struct {
 //
 // # Errors
 //
-// Those of [llama.LoadModel], of [New] and of Params.Preflight.
+// Those of [llama.LoadModel], of [New] and of Params.Preflight; with Params.Isolated
+// [ErrNoWorker] and [*ErrWorkerDied].
 func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 	if err := p.complete(); err != nil {
 		return nil, err
+	}
+	if p.Isolated {
+		return openIsolated(ctx, path, p)
 	}
 	p.Model.Context = p.context()
 	if p.Preflight != nil {
@@ -134,6 +146,9 @@ func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 func New(m *llama.Model, p Params) (*Engine, error) {
 	if err := p.complete(); err != nil {
 		return nil, err
+	}
+	if p.Isolated {
+		return nil, invalid("Params.Isolated", "a model that is loaded is in this process: use Open")
 	}
 	if m.HasEncoder() || !m.HasDecoder() {
 		return nil, errEncoder
@@ -225,11 +240,16 @@ func (p *Params) complete() error {
 }
 
 // Model is the model that the engine runs. It is valid until the engine, if it
-// owns it, is closed.
+// owns it, is closed; nil where it is in a worker process (Params.Isolated).
 func (e *Engine) Model() *llama.Model { return e.model }
 
 // HasChatTemplate says whether Chat works.
-func (e *Engine) HasChatTemplate() bool { return e.template != nil }
+func (e *Engine) HasChatTemplate() bool {
+	if e.worker != nil {
+		return e.worker.hasChatTemplate()
+	}
+	return e.template != nil
+}
 
 // Close ends all requests with [ErrClosed], waits until none uses the model any
 // more, and frees the context, and the model if Open loaded it. It aborts the
@@ -245,6 +265,11 @@ func (e *Engine) Close() error {
 	e.mu.Unlock()
 	if !first {
 		<-e.closed
+		return e.closeErr
+	}
+	if e.worker != nil {
+		e.closeErr = e.worker.close()
+		close(e.closed)
 		return e.closeErr
 	}
 	e.loop.close()

@@ -28,6 +28,9 @@ import (
 //   - [llama.ErrInvalidToken], [llama.ErrInvalidParam], [llama.ErrInvalidGrammar], [llama.ErrInvalidSchema]
 //   - [*llama.DecodeError] when the step failed; the engine goes on
 func (e *Engine) Generate(ctx context.Context, r Request) iter.Seq2[Delta, error] {
+	if e.worker != nil {
+		return isolatedStream(ctx, e.worker, "generate", "Request", r, func(d *Delta) **Result { return &d.Result })
+	}
 	return func(yield func(Delta, error) bool) {
 		s, err := e.startGenerate(ctx, r)
 		if err != nil {

@@ -21,10 +21,15 @@ type Stats struct {
 	Steps                       uint64 // batches computed
 	PromptTokens, OutputTokens  uint64 // computed, sampled
 	CachedTokens                uint64 // of prompts, taken from the cache instead
+
+	Restarts uint64 // of the worker process (Params.Isolated), with which the other counters begin anew
 }
 
 // Stats may be called at any time, also after Close.
 func (e *Engine) Stats() Stats {
+	if e.worker != nil {
+		return e.worker.stats()
+	}
 	e.mu.Lock()
 	s := Stats{MaxSequences: e.params.MaxSequences, MaxQueue: e.params.MaxQueue, Waiting: e.requests, Rejected: e.rejected}
 	e.mu.Unlock()

@@ -1,0 +1,274 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+	"github.com/lm-sandbox/lm-sandbox/llama/hub"
+)
+
+// isolated opens the default model in a worker process.
+func isolated(t testing.TB, p engine.Params) *engine.Engine {
+	t.Helper()
+	m, err := hub.Pull(t.Context(), "", hub.Options{})
+	require.NoError(t, err)
+	p.Isolated, p.Model.NGPULayers = true, llama.NoLayers
+	if p.NCtx == 0 {
+		p.NCtx = 1024
+	}
+	if p.NThreads == 0 {
+		p.NThreads = 1
+	}
+	e, err := engine.Open(t.Context(), m.Path, p)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+// workers are the process ids of this process's workers.
+func workers(t testing.TB) (pids []int) {
+	t.Helper()
+	self := strconv.Itoa(os.Getpid())
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	require.NoError(t, err)
+	for _, path := range stats {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // has just ended
+		}
+		_, rest, _ := strings.Cut(string(b), ") ")
+		fields := strings.Fields(rest)
+		line, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "cmdline"))
+		if fields[0] != "Z" && fields[1] == self && strings.HasSuffix(string(line), "\x00worker\x00") {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+			require.NoError(t, err)
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// worker is the one that lives.
+func worker(t testing.TB) int {
+	t.Helper()
+	pids := workers(t)
+	require.Len(t, pids, 1)
+	return pids[0]
+}
+
+// TestIsolated: an engine in a worker process does what one in this process does.
+func TestIsolated(t *testing.T) {
+	params := engine.Params{MaxSequences: 2, MaxQueue: 2}
+	inside, outside := newEngine(t, params), isolated(t, params)
+	require.Nil(t, outside.Model())
+	require.Equal(t, inside.HasChatTemplate(), outside.HasChatTemplate())
+	yes, no := true, false
+
+	t.Run("Generate", func(t *testing.T) {
+		for name, r := range map[string]engine.Request{
+			"greedy":  {Prompt: france, MaxTokens: 8, Sampling: greedy()},
+			"seed":    {Prompt: france, MaxTokens: 8, Sampling: &llama.SamplerParams{Seed: 7, Temperature: 0.5}},
+			"schema":  {Prompt: "x", Schema: json.RawMessage(`{"const":true}`), Sampling: greedy()},
+			"endless": {Prompt: france, MaxTokens: 40, IgnoreEOS: true, Sampling: greedy()},
+			"stop":    {Prompt: france, MaxTokens: 40, Stop: []string{"Paris"}, Sampling: greedy()},
+			"no text": {Prompt: "\xff\xfe", MaxTokens: 2, Sampling: greedy()},
+		} {
+			t.Run(name, func(t *testing.T) {
+				want, got := generate(t, inside, r), generate(t, outside, r)
+				require.Equal(t, want.text, got.text)
+				require.Equal(t, want.tokens, got.tokens)
+				require.Equal(t, want.result.FinishReason, got.result.FinishReason)
+				require.Equal(t, want.result.Usage.Output, got.result.Usage.Output)
+				require.Equal(t, want.result.Seed, got.result.Seed)
+				require.Positive(t, got.result.Timings.Prompt)
+			})
+		}
+	})
+	t.Run("Chat", func(t *testing.T) {
+		for name, r := range map[string]engine.ChatRequest{
+			"plain":        {Messages: user("hi"), MaxTokens: 8, Sampling: greedy()},
+			"tool":         {Messages: user("hi"), MaxTokens: 16, Sampling: greedy(), Tools: []llama.Tool{weather}, ToolChoice: "required"},
+			"thinking":     {Messages: user("hi"), MaxTokens: 2, Sampling: greedy(), EnableThinking: &yes},
+			"not thinking": {Messages: user("hi"), MaxTokens: 2, Sampling: greedy(), EnableThinking: &no},
+		} {
+			t.Run(name, func(t *testing.T) {
+				want, got := chat(t, inside, r), chat(t, outside, r)
+				require.Equal(t, want.content, got.content)
+				require.Equal(t, want.reasoning, got.reasoning)
+				for i := range want.calls {
+					require.Equal(t, want.calls[i].Name, got.calls[i].Name)
+					require.Equal(t, want.calls[i].Arguments, got.calls[i].Arguments)
+				}
+				require.Equal(t, want.result.FinishReason, got.result.FinishReason)
+				n, err := outside.CountTokens(t.Context(), r)
+				require.NoError(t, err)
+				require.Equal(t, want.result.Usage.Prompt, n)
+			})
+		}
+	})
+	t.Run("GenerateInto", func(t *testing.T) {
+		value, _, err := engine.GenerateInto[bool](t.Context(), outside, engine.ChatRequest{Messages: user("yes?"), Sampling: greedy()})
+		require.NoError(t, err)
+		t.Log(value)
+	})
+	t.Run("errors", func(t *testing.T) {
+		for name, r := range map[string]engine.Request{
+			"field":   {Prompt: "x", MaxTokens: -1},
+			"length":  {Prompt: strings.Repeat("word ", 2000)},
+			"token":   {Tokens: []llama.Token{-5}},
+			"grammar": {Prompt: "x", Grammar: "root ::= ("},
+			"schema":  {Prompt: "x", Schema: json.RawMessage(`{`)},
+			"dead":    {Prompt: "x", Grammar: `root ::= [^\x00-\U0010ffff]`, Sampling: greedy()},
+		} {
+			t.Run(name, func(t *testing.T) {
+				_, want := collect(t, t.Context(), inside, r)
+				_, got := collect(t, t.Context(), outside, r)
+				require.EqualError(t, got, want.Error())
+				for _, target := range []error{llama.ErrInvalidToken, llama.ErrInvalidGrammar, llama.ErrInvalidSchema, llama.ErrGrammarRejected} {
+					require.Equal(t, errors.Is(want, target), errors.Is(got, target), target)
+				}
+				switch name {
+				case "field":
+					require.Equal(t, want, got)
+				case "length":
+					require.Equal(t, want, got)
+					require.IsType(t, &llama.ErrContextFull{}, got)
+				}
+			})
+		}
+	})
+	t.Run("cancel", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var last error
+		var result *engine.Result
+		for d, err := range outside.Generate(ctx, endless()) {
+			last, result = err, d.Result
+			cancel()
+		}
+		require.Equal(t, context.Canceled, last)
+		require.Equal(t, engine.FinishCancelled, result.FinishReason)
+		requireIdle(t, outside)
+		ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		_, err := collect(t, ctx, outside, endless())
+		require.Equal(t, context.DeadlineExceeded, err)
+		for range outside.Generate(t.Context(), endless()) {
+			break
+		}
+		requireIdle(t, outside)
+	})
+	t.Run("slow reader", func(t *testing.T) {
+		deltas, tokens := 0, 0
+		r := engine.Request{Prompt: france, MaxTokens: 80, IgnoreEOS: true, Sampling: greedy()}
+		for d, err := range outside.Generate(t.Context(), r) {
+			require.NoError(t, err)
+			if deltas++; deltas == 1 {
+				// Others are not held up, and what this one has not read is merged.
+				generate(t, outside, engine.Request{Prompt: france, MaxTokens: 60, IgnoreEOS: true, Sampling: greedy()})
+			}
+			tokens += len(d.Tokens)
+		}
+		require.Equal(t, 80, tokens)
+	})
+	t.Run("busy", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		done := make(chan error, 4)
+		for range 4 {
+			go func() {
+				_, err := collect(t, ctx, outside, endless())
+				done <- err
+			}()
+		}
+		require.Eventually(t, func() bool { s := outside.Stats(); return s.Running+s.Waiting == 4 }, 30*time.Second, time.Millisecond)
+		_, err := collect(t, t.Context(), outside, endless())
+		require.Equal(t, engine.ErrBusy, err)
+		cancel()
+		for range 4 {
+			require.Equal(t, context.Canceled, <-done)
+		}
+	})
+	stats := outside.Stats()
+	require.Positive(t, stats.Finished)
+	require.Zero(t, stats.Restarts)
+	require.NoError(t, outside.Close())
+	_, err := collect(t, t.Context(), outside, endless())
+	require.Equal(t, engine.ErrClosed, err)
+	require.GreaterOrEqual(t, outside.Stats().Finished, stats.Finished)
+	require.Empty(t, workers(t))
+}
+
+// TestWorkerDies: whatever ends the worker, its requests learn of it at once, and the
+// next one has another.
+func TestWorkerDies(t *testing.T) {
+	e := isolated(t, engine.Params{MaxSequences: 8})
+	before := openFiles(t)
+	for i, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGSEGV, syscall.SIGABRT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			pid := worker(t)
+			begun, ended := make(chan struct{}, 8), make(chan error, 8)
+			for range 8 {
+				go func() {
+					first := true
+					for _, err := range e.Generate(t.Context(), endless()) {
+						if err != nil {
+							ended <- err
+						} else if first {
+							begun <- struct{}{}
+						}
+						first = false
+					}
+				}()
+			}
+			for range 8 {
+				<-begun
+			}
+			require.NoError(t, syscall.Kill(pid, signal))
+			killed := time.Now()
+			for range 8 {
+				var died *engine.ErrWorkerDied
+				require.ErrorAs(t, <-ended, &died)
+				if signal == syscall.SIGKILL {
+					require.Equal(t, "killed", died.Signal)
+				} else {
+					require.Regexp(t, `(?m)^SIG(SEGV|ABRT): `, died.Log)
+				}
+			}
+			require.Less(t, time.Since(killed), 5*time.Second)
+			require.NotEmpty(t, generate(t, e, engine.Request{Prompt: france, MaxTokens: 2}).tokens)
+			require.Equal(t, uint64(i+1), e.Stats().Restarts)
+		})
+	}
+	t.Run("closed meanwhile", func(t *testing.T) {
+		ended := make(chan error, 1)
+		for _, err := range e.Generate(t.Context(), endless()) {
+			if err != nil {
+				ended <- err
+				break
+			}
+			require.NoError(t, e.Close())
+		}
+		require.ErrorIs(t, <-ended, engine.ErrClosed)
+	})
+	require.Empty(t, workers(t))
+	assert.Less(t, openFiles(t), before, "the sockets and pipes are closed")
+}
+
+func openFiles(t *testing.T) int {
+	files, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(files)
+}
