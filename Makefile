@@ -89,9 +89,10 @@ $(GOLANGCI):
 $(GOVULNCHECK):
 	GOBIN=$(@D) $(GO) install golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION)
 
+# BENCH are flags of the bench: -quick, -rows shared,arrival, -resume (go run ./internal/bench -h).
 .PHONY: bench
-bench: native peers models ## decode against llama-bench, the sandbox against bwrap, runc and plain processes
-	$(GO) test -run '^$$' -bench BenchmarkDecodeVsLlamaBench -benchtime 1x -timeout 30m ./llama/engine
+bench: build peers models ## BENCHMARKS.md: the engine against llama.cpp's own programs (hours; BENCH=-quick); the sandbox against its peers
+	$(GO) run ./internal/bench $(BENCH)
 	scripts/bench-sandbox.sh
 
 .PHONY: clean

@@ -59,7 +59,7 @@ Where none is given, one is made and printed.`,
 	fs.StringVar(&f.addr, "addr", server.DefaultAddr, "`address` to listen on; port 0: any free one")
 	fs.StringArrayVar(&f.hosts, "allow-host", nil, "further `name` that clients may reach it by; may be given again")
 	fs.StringVar(&f.key, "key", "", "`key` that clients must send; $LM_SANDBOX_KEY keeps it from other users' eyes")
-	fs.IntVar(&f.parallel, "parallel", 0, "`number` of requests that the model answers at once; 0: 4")
+	fs.IntVar(&f.parallel, "parallel", 16, "`number` of requests that the model answers at once")
 	fs.IntVar(&f.pool, "pool", 2, "`number` of sandboxes to keep ready for the next commands; 0: none")
 	f.sandbox.least.orNone = true
 	f.engine.register(fs)

@@ -1,0 +1,155 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"math"
+	"strings"
+)
+
+// goal is a line of the report: what is to be reached against whom.
+type goal struct {
+	work, against, want string
+	key                 string // under which reasons.txt explains a figure that falls short
+	figure              func(*data) figure
+}
+
+// figure is what was reached. Its text is empty where nothing was measured.
+type figure struct {
+	text string
+	met  bool
+}
+
+// value is a cell's median; NaN where it was not measured.
+func (d *data) value(row, setting, metric string) float64 {
+	return median(d.cell(row, setting).values(metric))
+}
+
+// bestOther is the best value of a metric among the settings that are not ours, and
+// whose it is.
+func (d *data) bestOther(row, metric string, higher bool) (best float64, setting string) {
+	best = math.NaN()
+	for _, c := range d.of(row) {
+		v := median(c.values(metric))
+		if strings.HasPrefix(c.Setting, oursName) || math.IsNaN(v) {
+			continue
+		}
+		if math.IsNaN(best) || v < best != higher {
+			best, setting = v, c.Setting
+		}
+	}
+	return best, setting
+}
+
+// ratioToBest compares our value of a metric where less is better with the best one
+// of all other settings.
+func ratioToBest(row, metric string, most float64) func(*data) figure {
+	return func(d *data) figure {
+		best, setting := d.bestOther(row, metric, false)
+		x := d.value(row, oursName, metric)
+		return compare(x, best, most, fmt.Sprintf("%s against %s of `%s`", number(x), number(best), setting))
+	}
+}
+
+// ratioTo compares it with that of one setting of perhaps another row.
+func ratioTo(row, metric, otherRow, otherSetting, otherMetric string, most float64) func(*data) figure {
+	return func(d *data) figure {
+		x, y := d.value(row, oursName, metric), d.value(otherRow, otherSetting, otherMetric)
+		return compare(x, y, most, fmt.Sprintf("%s against %s", number(x), number(y)))
+	}
+}
+
+func compare(x, y, most float64, detail string) figure {
+	if math.IsNaN(x) || math.IsNaN(y) {
+		return figure{}
+	}
+	return figure{text: fmt.Sprintf("%.2f (%s)", x/y, detail), met: x/y <= most}
+}
+
+// atMost is about our value alone.
+func atMost(row, metric string, most float64, unit string) func(*data) figure {
+	return func(d *data) figure {
+		x := d.value(row, oursName, metric)
+		if math.IsNaN(x) {
+			return figure{}
+		}
+		return figure{text: number(x) + " " + unit, met: x <= most}
+	}
+}
+
+// pairRatio is the median of a row of pairs with its 95 % interval; more is better.
+func pairRatio(row string, least float64) func(*data) figure {
+	return func(d *data) figure {
+		var ratios []float64
+		for _, c := range d.of(row) {
+			ratios = append(ratios, c.values("ratio")...)
+		}
+		if len(ratios) == 0 {
+			return figure{}
+		}
+		low, high := medianInterval(ratios)
+		x := median(ratios)
+		return figure{text: fmt.Sprintf("%.3f (%.3f to %.3f)", x, low, high), met: x >= least}
+	}
+}
+
+// undominated asks of every load that no setting is better than ours in both wall
+// time and the p99 between tokens.
+func undominated(loads []load) func(*data) figure {
+	return func(d *data) figure {
+		var better []string
+		measured := 0
+		for _, l := range loads {
+			wall, gap := d.value(l.row, oursName, l.wall), d.value(l.row, oursName, l.gap)
+			for _, c := range d.of(l.row) {
+				w, g := median(c.values(l.wall)), median(c.values(l.gap))
+				if strings.HasPrefix(c.Setting, oursName) || math.IsNaN(w+g+wall+gap) {
+					continue
+				}
+				measured++
+				if w < wall && g < gap {
+					better = append(better, fmt.Sprintf("`%s` in %s", c.Setting, l.name))
+				}
+			}
+		}
+		switch {
+		case measured == 0:
+			return figure{}
+		case len(better) == 0:
+			return figure{text: fmt.Sprintf("none of %d", measured), met: true}
+		}
+		return figure{text: strings.Join(better, ", ")}
+	}
+}
+
+// load names the metrics of one phase of a row.
+type load struct{ name, row, wall, gap string }
+
+// number is short: three digits that count.
+func number(x float64) string {
+	switch a := math.Abs(x); {
+	case math.IsNaN(x):
+		return "-"
+	case a >= 100:
+		return fmt.Sprintf("%.0f", x)
+	case a >= 10:
+		return fmt.Sprintf("%.1f", x)
+	case a >= 1:
+		return fmt.Sprintf("%.2f", x)
+	}
+	return fmt.Sprintf("%.3f", x)
+}
+
+//go:embed reasons.txt
+var reasonsText string
+
+// reasons are texts by the key of a goal: "KEY: TEXT" lines.
+func reasons(text string) map[string]string {
+	m := map[string]string{}
+	for line := range strings.Lines(text) {
+		if key, reason, ok := strings.Cut(strings.TrimSpace(line), ": "); ok && !strings.HasPrefix(line, "#") {
+			m[key] = reason
+		}
+	}
+	return m
+}
