@@ -45,6 +45,9 @@ type ChatRequest struct {
 	// Priority and Caller, as in [Request].
 	Priority int
 	Caller   string
+	// ContextShift and NKeep, as in [Request].
+	ContextShift bool
+	NKeep        int
 }
 
 // Chat asks for the next message of a conversation, by the model's chat
@@ -97,6 +100,9 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if err := checkPriority("ChatRequest", r.Priority, r.Caller); err != nil {
 		return nil, err
 	}
+	if err := e.checkShift("ChatRequest", r.ContextShift, r.NKeep); err != nil {
+		return nil, err
+	}
 	if err := e.admit(ctx, "ChatRequest", r.MaxTokens, r.Stop); err != nil {
 		return nil, err
 	}
@@ -137,6 +143,9 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 		return nil, errors.Join(err, render.Close())
 	}
 	seq.priority, seq.caller = r.Priority, r.Caller
+	if r.ContextShift {
+		e.letShift(seq, r.NKeep, r.MaxTokens)
+	}
 	if r.IgnoreEOS {
 		seq.newUnforced = func() (*llama.Sampler, error) {
 			return prompt.Sampler(e.model, llama.SamplerParams{Grammar: params.Grammar})

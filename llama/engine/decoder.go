@@ -56,6 +56,9 @@ func (d *contextDecoder) decode(feeds []feed, steps int) error {
 // sampleEnd tells a grammar that is finished from one that is at a dead end:
 // where only the end is left, it is taken although it is forbidden.
 func (d *contextDecoder) sampleEnd(f *feed, index int) {
+	if f.seq.discarded > 0 {
+		return // what the grammar has seen is gone
+	}
 	s, err := f.seq.newUnforced()
 	if err != nil {
 		return
@@ -97,6 +100,18 @@ func (d *contextDecoder) truncate(id llama.SeqID, n int) bool {
 	err := d.ctx.Memory().SeqRemove(id, from, -1)
 	if err != nil {
 		d.log.Error("engine: the cells of a sequence were not freed", "sequence", id, "error", err)
+	}
+	return err == nil
+}
+
+func (d *contextDecoder) shift(id llama.SeqID, keep, n int) bool {
+	m := d.ctx.Memory()
+	if !m.CanShift() || m.SeqRemove(id, llama.Pos(keep), llama.Pos(keep+n)) != nil {
+		return false
+	}
+	err := m.SeqAdd(id, llama.Pos(keep+n), -1, llama.Pos(-n))
+	if err != nil {
+		d.log.Error("engine: a sequence was not shifted", "sequence", id, "error", err)
 	}
 	return err == nil
 }

@@ -45,3 +45,28 @@ func ExampleRequest_priority() {
 		}
 	}
 }
+
+// An answer that is longer than the context.
+func ExampleRequest_contextShift() {
+	ctx := context.Background()
+	m, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	e, err := engine.Open(ctx, m.Path, engine.Params{NCtx: 256, MaxSequences: 1})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer e.Close()
+
+	r := engine.Request{Prompt: "Once upon a time", MaxTokens: 300, IgnoreEOS: true, ContextShift: true}
+	for d, err := range e.Generate(ctx, r) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if d.Result != nil {
+			fmt.Println(d.Result.Usage.Output, d.Result.FinishReason)
+		}
+	}
+	// Output: 300 length
+}

@@ -166,6 +166,16 @@ func (d *fakeDecoder) truncate(id llama.SeqID, n int) bool {
 	return true
 }
 
+func (d *fakeDecoder) shift(id llama.SeqID, keep, n int) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.whole {
+		return false
+	}
+	d.memory[id] = slices.Concat(d.memory[id][:keep], d.memory[id][keep+n:])
+	return true
+}
+
 func (d *fakeDecoder) posMax(id llama.SeqID) llama.Pos {
 	d.mu.Lock()
 	defer d.mu.Unlock()

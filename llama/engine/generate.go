@@ -45,6 +45,9 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	if err := checkPriority("Request", r.Priority, r.Caller); err != nil {
 		return nil, err
 	}
+	if err := e.checkShift("Request", r.ContextShift, r.NKeep); err != nil {
+		return nil, err
+	}
 	if err := e.admit(ctx, "Request", r.MaxTokens, r.Stop); err != nil {
 		return nil, err
 	}
@@ -89,6 +92,9 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 		return nil, err
 	}
 	seq.priority, seq.caller = r.Priority, r.Caller
+	if r.ContextShift {
+		e.letShift(seq, r.NKeep, r.MaxTokens)
+	}
 	if r.IgnoreEOS {
 		seq.newUnforced = func() (*llama.Sampler, error) {
 			return llama.NewSampler(e.model, llama.SamplerParams{Grammar: params.Grammar})

@@ -190,7 +190,7 @@ func (l *loop) step() {
 // advance books what the step did for one sequence.
 func (l *loop) advance(f *feed, now time.Time) {
 	seq := f.seq
-	if n := min(f.n, seq.prompt-seq.past); n > 0 {
+	if n := min(f.n, seq.prompt-seq.past); n > 0 && seq.discarded == 0 {
 		seq.computed += n
 		l.counts.prompt += uint64(n)
 	}
@@ -230,7 +230,7 @@ func (l *loop) output(seq *sequence, token llama.Token, now time.Time) {
 		l.end(seq, "", err)
 	case stopped, l.isEOG(token):
 		l.end(seq, FinishStop, nil)
-	case len(seq.tokens) == seq.limit:
+	case seq.length() == seq.limit:
 		l.end(seq, seq.limitReason, nil)
 	}
 }

@@ -44,7 +44,7 @@ func (s *scheduler) place(seq *sequence) bool {
 		}
 		seq.leaf, n = s.joined(seq.scope, donor, n, s.takeID())
 	}
-	seq.past = n
+	seq.past, seq.apart = n, false
 	seq.cached += n
 	s.tree.reserve(seq.leaf, room)
 	return true
@@ -97,7 +97,7 @@ func (s *scheduler) inherit(k *kept, n int) (*node, int) {
 // keepPrefix leaves an ended sequence in memory, in place of the one that has
 // not been used for longest.
 func (s *scheduler) keepPrefix(seq *sequence) {
-	if s.keep == 0 || seq.past < minShare {
+	if s.keep == 0 || seq.past < minShare || seq.apart {
 		s.release(seq)
 		return
 	}

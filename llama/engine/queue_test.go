@@ -25,6 +25,7 @@ type noMemory struct{}
 
 func (noMemory) share() bool                             { return false }
 func (noMemory) copy(llama.SeqID, llama.SeqID, int) bool { return false }
+func (noMemory) shift(llama.SeqID, int, int) bool        { return false }
 func (noMemory) truncate(llama.SeqID, int) bool          { return true }
 
 func newSimulation(t *testing.T, cells, sequences int) *simulation {

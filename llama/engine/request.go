@@ -53,6 +53,12 @@ type Request struct {
 	// Caller is who asks: requests of the same one share Params.MaxCellsPerCaller, and
 	// callers who wait take turns. It separates no caches: CacheScope does.
 	Caller string
+	// ContextShift goes on where the context is full: half of the tokens behind the
+	// first NKeep (and the BOS token) are dropped, again and again, and the model goes
+	// on with what it half remembers. Without MaxTokens only the model ends such an
+	// output. NKeep -1 keeps the prompt.
+	ContextShift bool
+	NKeep        int
 }
 
 // checkPriority checks the fields that say when a request is admitted.

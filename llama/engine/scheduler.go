@@ -41,6 +41,7 @@ type scheduler struct {
 	kept      []*kept     // by last use
 	prompts   []*sequence // scratch of planPrompts
 	preempted uint64
+	shifted   uint64
 }
 
 // memory is what the scheduler needs of a context.
@@ -52,6 +53,9 @@ type memory interface {
 	copy(src, dst llama.SeqID, n int) bool
 	// truncate leaves the first n tokens, none for 0.
 	truncate(id llama.SeqID, n int) bool
+	// shift discards n tokens behind the first keep ones and moves up the others; it
+	// reports false, and the sequence is to be freed, where that cannot be had.
+	shift(id llama.SeqID, keep, n int) bool
 }
 
 // feed is what one sequence adds to a step: its next n tokens. Where they are
@@ -92,8 +96,10 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 		seq.leaf.tokens = seq.tokens[seq.leaf.start:seq.past]
 	}
 	for i := 0; i < len(s.running); i++ {
-		if seq := s.running[i]; len(seq.tokens) > seq.leaf.room() && !s.grow(seq) {
-			i-- // seq itself is preempted
+		seq := s.running[i]
+		full := seq.full > 0 && len(seq.tokens) > seq.full
+		if full && !s.shift(seq) || len(seq.tokens) > seq.leaf.room() && !s.grow(seq) {
+			i-- // seq itself does not run any more
 		}
 	}
 	s.admit(now)
@@ -124,7 +130,7 @@ func (s *scheduler) steps(feeds []feed, most int) int {
 		if f.n > 1 || !f.sample || f.seq.first.IsZero() {
 			return 1
 		}
-		most = min(most, f.seq.limit-len(f.seq.tokens), f.seq.leaf.room()-len(f.seq.tokens)+1)
+		most = min(most, f.seq.limit-f.seq.length(), f.seq.leaf.room()-len(f.seq.tokens)+1)
 	}
 	return max(1, most)
 }

@@ -11,11 +11,12 @@ import (
 type sequence struct {
 	// Set before the submission, then constant.
 	prompt      int            // tokens of the prompt
+	keep, full  int            // a sequence of more than full tokens shifts, the first keep stay; full 0: never
 	pace        time.Duration  // the time of a step while this one generates; 0: any
 	priority    int            // higher ones first
 	caller      string         // whose quota and share it uses
 	scope       string         // only sequences of the same one share what is in memory
-	limit       int            // the sequence ends when it has this many tokens
+	limit       int            // the sequence ends when it has had this many tokens
 	limitReason FinishReason   // of ending so
 	sampler     *llama.Sampler // the loop's, which closes it at the end
 	text        textStage      // the loop's
@@ -28,7 +29,9 @@ type sequence struct {
 
 	by        *caller // from the submission on
 	state     state
-	tokens    []llama.Token // prompt, then output
+	tokens    []llama.Token // prompt, then output, without those that were shifted out
+	discarded int           // tokens that were shifted out
+	apart     bool          // shifted in memory: no other sequence can share that
 	leaf      *node         // while running
 	past      int           // tokens that are in memory
 	inStep    bool          // takes part in the step in flight
@@ -80,7 +83,16 @@ func (s *sequence) rank() int { return s.pending() - s.overtaken - s.priority*pr
 
 // most is the number of cells that the sequence can ever use: its last token
 // is sampled but never computed.
-func (s *sequence) most() int { return s.limit - 1 }
+func (s *sequence) most() int {
+	most := s.limit - s.discarded - 1
+	if s.full > 0 {
+		most = min(most, s.full)
+	}
+	return most
+}
+
+// length counts all tokens that the sequence has had.
+func (s *sequence) length() int { return len(s.tokens) + s.discarded }
 
 // timings is valid once the sequence is retired.
 func (s *sequence) timings() Timings {

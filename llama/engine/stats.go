@@ -18,6 +18,7 @@ type Stats struct {
 	Finished, Cancelled, Failed uint64 // requests that ended
 	Rejected                    uint64 // requests that got ErrBusy, at once or after Params.MaxWait
 	Preempted                   uint64 // times that a request had to give up its cells and was computed again
+	Shifted                     uint64 // times that a full context lost a half
 	Steps                       uint64 // batches computed
 	PromptTokens, OutputTokens  uint64 // computed, sampled
 	CachedTokens                uint64 // of prompts, taken from the cache instead
@@ -46,6 +47,7 @@ func (e *Engine) Stats() Stats {
 	s.Finished, s.Cancelled, s.Failed = l.counts.finished, l.counts.cancelled, l.counts.failed
 	s.Rejected += l.counts.rejected
 	s.OldestWait, s.Callers = l.sched.oldestWait(time.Now()), len(l.sched.callers)
+	s.Shifted = l.sched.shifted
 	s.Preempted, s.Steps = l.sched.preempted, l.counts.steps
 	s.PromptTokens, s.OutputTokens = l.counts.prompt, l.counts.output
 	return s

@@ -88,7 +88,7 @@ func (s *stream[D]) cancel() {
 func (s *stream[D]) result() Result {
 	return Result{
 		FinishReason: s.seq.reason,
-		Usage:        Usage{Prompt: s.seq.prompt, Cached: min(s.seq.cached, s.seq.prompt), Computed: s.seq.computed, Output: len(s.seq.tokens) - s.seq.prompt},
+		Usage:        Usage{Prompt: s.seq.prompt, Cached: min(s.seq.cached, s.seq.prompt), Computed: s.seq.computed, Output: s.seq.length() - s.seq.prompt},
 		Timings:      s.seq.timings(),
 		Seed:         s.seed,
 	}

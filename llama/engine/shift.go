@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// leastShift is what a shift leaves of a context, beside the tokens it keeps.
+const leastShift = 4
+
+// checkShift refuses a context shift that cannot be done.
+func (e *Engine) checkShift(kind string, on bool, keep int) error {
+	if keep < -1 {
+		return invalid(kind+".NKeep", "%d: want -1 or more", keep)
+	}
+	if !on {
+		if keep != 0 {
+			return invalid(kind+".NKeep", "set without ContextShift")
+		}
+		return nil
+	}
+	if m := e.model; !e.ctx.Memory().CanShift() || m.NSWA() > 0 || m.IsRecurrent() || m.IsHybrid() {
+		return fmt.Errorf("engine: %s.ContextShift: this model's memory, or the type of its K cache, cannot shift: %w", kind, llama.ErrUnsupported)
+	}
+	return nil
+}
+
+// letShift makes a sequence shift instead of ending at a full context.
+func (e *Engine) letShift(seq *sequence, keep, maxTokens int) {
+	if keep < 0 {
+		keep = seq.prompt
+	} else if e.model.Vocab().AddBOS() {
+		keep++
+	}
+	seq.keep, seq.full = min(keep, e.maxSeq-leastShift), e.maxSeq
+	seq.limit, seq.limitReason = math.MaxInt, FinishLength
+	if maxTokens > 0 {
+		seq.limit = seq.prompt + maxTokens
+	}
+}
+
+// shift drops half of what a full sequence has behind the tokens that it keeps, as
+// llama.cpp's server does. The rest moves up in memory, where nobody shares it:
+// its values still know what was dropped, so that nobody else may go on from them.
+// Otherwise the rest is computed again. It reports whether seq still runs.
+func (s *scheduler) shift(seq *sequence) bool {
+	discard := (len(seq.tokens) - seq.keep) / 2
+	from := seq.keep + discard
+	tokens := slices.Concat(seq.tokens[:seq.keep], seq.tokens[from:]) // the tree still looks at the old ones
+	seq.discarded += discard
+	s.shifted++
+	old := seq.leaf
+	if old.start > from || len(tokens) > old.cells || !s.mem.shift(old.id, seq.keep, discard) {
+		seq.tokens = tokens
+		s.preempt(seq)
+		return false
+	}
+	seq.tokens, seq.past, seq.apart = tokens, seq.past-discard, true
+	seq.leaf = s.tree.open(&node{}, old.id)
+	cells := old.cells
+	s.tree.close(old)
+	s.tree.drop(seq.scope)
+	s.tree.reserve(seq.leaf, cells)
+	return true
+}
