@@ -19,7 +19,8 @@ type Context struct {
 	mu      sync.Mutex // held during every use of the native context
 	native  native.Context
 	closed  bool
-	outputs []int8 // which batch indices of the last decode have logits
+	outputs []int8  // which batch indices of the last decode have logits
+	encoded []int32 // sequences of the last Encode
 	rows    []native.Row
 
 	abortMu sync.Mutex // orders Abort and Hold with Close, since mu is held during a decode
@@ -53,6 +54,9 @@ func NewContext(m *Model, p ContextParams) (*Context, error) {
 }
 
 func newContext(m *Model, p ContextParams) (*Context, error) {
+	if err := m.checkEmbeddings(&p); err != nil {
+		return nil, err
+	}
 	np, err := p.native(m.plan.nCtx(m.NCtxTrain()), m.info.HasEncoder)
 	if err != nil {
 		return nil, err
@@ -214,9 +218,12 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 	if err := c.checkBatch(b); err != nil {
 		return err
 	}
+	if err := c.checkEncoded(b); err != nil {
+		return err
+	}
 	for i := range rows {
 		r := &rows[i]
-		if r.Index < 0 || r.Index >= len(b.logits) || b.logits[r.Index] == 0 {
+		if !c.hasLogits() || r.Index < 0 || r.Index >= len(b.logits) || b.logits[r.Index] == 0 {
 			return errorf(ErrNoLogits, "row %d: batch index %d was not added with logits", i, r.Index)
 		}
 	}
@@ -272,16 +279,21 @@ func (c *Context) checkBatch(b *Batch) error {
 		return invalidBatch("%d tokens are more than NBatch = %d", len(b.token), c.NBatch())
 	case len(b.token) > c.NUBatch() && (c.model.needsWholeUBatch() || !c.info.HasMemory):
 		return invalidBatch("%d tokens are more than NUBatch = %d, and the model attends to all tokens at once", len(b.token), c.NUBatch())
+	case !c.hasLogits() && len(b.token) > c.params.NOutputsMax:
+		return invalidBatch("%d tokens are more than NBatch or NCtx: %d", len(b.token), c.params.NOutputsMax)
 	case b.outputs > c.params.NOutputsMax:
 		return invalidBatch("%d tokens with logits are more than NOutputsMax = %d", b.outputs, c.params.NOutputsMax)
 	}
-	nTokens, nSeq := c.model.info.NTokens, int32(c.NSeqMax())
+	nTokens, nSeq, nPos := c.model.info.NTokens, int32(c.NSeqMax()), c.model.positions()
 	for i, t := range b.token {
 		if t >= nTokens {
 			return errorf(ErrInvalidToken, "batch index %d: token %d is outside the vocabulary of %d", i, t, nTokens)
 		}
 		if b.seq[i] >= nSeq {
 			return invalidBatch("batch index %d: sequence %d, but NSeqMax = %d", i, b.seq[i], nSeq)
+		}
+		if b.pos[i] >= nPos {
+			return invalidBatch("batch index %d: position %d, but the model has only %d", i, b.pos[i], nPos)
 		}
 	}
 	return nil
@@ -310,8 +322,11 @@ func (c *Context) Logits(i int) ([]float32, error) {
 }
 
 func (c *Context) checkOutput(i int) error {
-	if i < 0 || i >= len(c.outputs) || c.outputs[i] == 0 {
+	if i < 0 || i >= len(c.outputs) || c.outputs[i] == 0 || !c.hasLogits() {
 		return errorf(ErrNoLogits, "the last decode has no logits at batch index %d", i)
 	}
 	return nil
 }
+
+// hasLogits says that a decode leaves logits: an encoder alone has none, and not every model has some beside its embeddings.
+func (c *Context) hasLogits() bool { return c.info.HasMemory && !c.params.Embeddings }

@@ -88,6 +88,9 @@ type ContextParams struct {
 	// SWAFull keeps all positions of sliding-window layers instead of the window alone.
 	SWAFull      bool
 	TypeK, TypeV KVType
+	// Embeddings makes a context for embeddings instead of logits: every token of a batch has one.
+	Embeddings  bool
+	PoolingType PoolingType // with Embeddings
 }
 
 // native checks the parameters and fills in the defaults, NCtx's being nCtx.
@@ -121,6 +124,9 @@ func (p ContextParams) native(nCtx int, hasEncoder bool) (native.ContextParams, 
 	batch := min(np.NBatch, np.NCtx)
 	if np.NOutputsMax == 0 || hasEncoder {
 		np.NOutputsMax = batch
+	}
+	if p.Embeddings {
+		np.NOutputsMax = np.NBatch
 	}
 	if np.NOutputsMax < np.NSeqMax {
 		return np, errorf(ErrInvalidParam, "NSeqMax = %d needs NCtx, NBatch and NOutputsMax of as many; they are %d, %d and %d",
@@ -156,5 +162,6 @@ func (p ContextParams) native(nCtx int, hasEncoder bool) (native.ContextParams, 
 		return np, errorf(ErrInvalidParam, "TypeK = %d, TypeV = %d: want KV type constants", p.TypeK, p.TypeV)
 	}
 	np.KVUnified, np.SWAFull = p.KVUnified, p.SWAFull
+	np.Embeddings, np.PoolingType = p.Embeddings, int32(p.PoolingType)-1
 	return np, nil
 }

@@ -61,6 +61,7 @@ func (p ContextParams) c() C.lm_context_params {
 		n_threads: C.int32_t(p.NThreads), n_threads_batch: C.int32_t(p.NThreadsBatch),
 		flash_attn: C.int32_t(p.FlashAttn), type_k: C.int32_t(p.TypeK), type_v: C.int32_t(p.TypeV),
 		kv_unified: C.bool(p.KVUnified), swa_full: C.bool(p.SWAFull),
+		embeddings: C.bool(p.Embeddings), pooling_type: C.int32_t(p.PoolingType),
 	}
 }
 

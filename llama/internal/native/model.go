@@ -45,7 +45,7 @@ func (m Model) Info() ModelInfo {
 	C.lm_model_get_info(m.p, &i)
 	return ModelInfo{
 		Size: uint64(i.size), NParams: uint64(i.n_params),
-		NCtxTrain: int32(i.n_ctx_train), NEmbd: int32(i.n_embd), NLayer: int32(i.n_layer), NHead: int32(i.n_head), NSWA: int32(i.n_swa),
+		NCtxTrain: int32(i.n_ctx_train), NEmbd: int32(i.n_embd), NEmbdOut: int32(i.n_embd_out), NClsOut: int32(i.n_cls_out), NLayer: int32(i.n_layer), NHead: int32(i.n_head), NSWA: int32(i.n_swa),
 		RopeType: int32(i.rope_type), VocabType: int32(i.vocab_type), NTokens: int32(i.n_tokens),
 		BOS: int32(i.bos), EOS: int32(i.eos), EOT: int32(i.eot), NL: int32(i.nl), SEP: int32(i.sep),
 		HasEncoder: bool(i.has_encoder), HasDecoder: bool(i.has_decoder),

@@ -53,6 +53,9 @@ func (Context) Decode(_, _, _ []int32, _ []int8, _ []Row, _ int) error { return 
 func (Context) Sample(Sampler, int32) (int32, error)                   { return -1, errNoCgo }
 func (Context) Hold(bool)                                              {}
 func (Context) Logits(int32, []float32) error                          { return errNoCgo }
+func (Context) Embeddings(_, _ int32, _ []float32) error               { return errNoCgo }
+func (Context) EmbeddingSeq(int32, []float32) error                    { return errNoCgo }
+func (Context) Encode(_, _, _ []int32) error                           { return errNoCgo }
 func (Context) MemoryClear(bool) bool                                  { return false }
 func (Context) MemorySeqRemove(_, _, _ int32) bool                     { return false }
 func (Context) MemorySeqCopy(_, _, _, _ int32) bool                    { return false }

@@ -68,7 +68,7 @@ typedef struct {
 
 typedef struct {
     uint64_t size, n_params;
-    int32_t  n_ctx_train, n_embd, n_layer, n_head, n_swa;
+    int32_t  n_ctx_train, n_embd, n_embd_out, n_cls_out, n_layer, n_head, n_swa;
     int32_t  rope_type, vocab_type, n_tokens;
     int32_t  bos, eos, eot, nl, sep;
     bool     has_encoder, has_decoder, is_recurrent, is_hybrid, is_diffusion;
@@ -104,6 +104,8 @@ typedef struct {
     int32_t  type_k, type_v; // ggml_type
     bool     kv_unified, swa_full;
     int32_t  done_fd; // open until the context is freed
+    bool     embeddings;
+    int32_t  pooling_type; // llama_pooling_type
 } lm_context_params;
 
 typedef struct {
@@ -140,6 +142,15 @@ int32_t lm_decode_finish(lm_context * c, lm_row * rows, int32_t n_rows);
 const char * lm_decode_error_c_str(const lm_context * c);
 int32_t lm_sample(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, char ** err);
 int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err);
+
+// ---- embeddings (shim_embed.cpp)
+
+// The embeddings of n tokens of the last decode from batch index first on: n_embd floats of each, n_embd_out of the model.
+int32_t lm_embeddings(lm_context * c, int32_t first, int32_t n, float * out, int32_t n_embd, char ** err);
+// The pooled embedding of a sequence of the last decode: n floats, n_embd_out, or n_cls_out where the context ranks.
+int32_t lm_embedding_seq(lm_context * c, int32_t seq, float * out, int32_t n, char ** err);
+// llama_encode of n tokens, on the calling thread.
+int32_t lm_encode(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, int32_t n, char ** err);
 
 // Memory operations: false when the memory refuses, or could not allocate.
 bool lm_memory_clear(lm_context * c, bool data);

@@ -84,6 +84,8 @@ llama_context_params lm::context_params(const lm_context_params * p) {
     cp.type_v               = static_cast<ggml_type>(p->type_v);
     cp.kv_unified           = p->kv_unified;
     cp.swa_full             = p->swa_full;
+    cp.embeddings           = p->embeddings;
+    cp.pooling_type         = static_cast<enum llama_pooling_type>(p->pooling_type);
     return cp;
 }
 

@@ -64,6 +64,8 @@ void lm_model_get_info(const llama_model * m, lm_model_info * out) {
         out->n_params     = llama_model_n_params(m);
         out->n_ctx_train  = llama_model_n_ctx_train(m);
         out->n_embd       = llama_model_n_embd(m);
+        out->n_embd_out   = llama_model_n_embd_out(m);
+        out->n_cls_out    = llama_model_n_cls_out(m);
         out->n_layer      = llama_model_n_layer(m);
         out->n_head       = llama_model_n_head(m);
         out->n_swa        = llama_model_n_swa(m);

@@ -54,7 +54,7 @@ type DeviceMemory struct {
 // ModelInfo holds all fixed facts of a model and its vocabulary, read in one call.
 type ModelInfo struct {
 	Size, NParams                                              uint64
-	NCtxTrain, NEmbd, NLayer, NHead, NSWA                      int32
+	NCtxTrain, NEmbd, NEmbdOut, NClsOut, NLayer, NHead, NSWA   int32
 	RopeType, VocabType, NTokens                               int32
 	BOS, EOS, EOT, NL, SEP                                     int32
 	HasEncoder, HasDecoder, IsRecurrent, IsHybrid, IsDiffusion bool
@@ -91,6 +91,8 @@ type ContextParams struct {
 	FlashAttn                                   int32
 	TypeK, TypeV                                int32
 	KVUnified, SWAFull                          bool
+	Embeddings                                  bool
+	PoolingType                                 int32
 }
 
 // ContextInfo holds what a context was really made with.
