@@ -172,3 +172,10 @@ func (m *Model) positions() int32 {
 	}
 	return maxPos + 1
 }
+
+// CanGenerate says whether the model continues text: it has a decoder that looks back only, and no encoder. Other models
+// embed, rank, or translate ([Context.Encode]).
+func (m *Model) CanGenerate() bool { return m.info.HasDecoder && !m.needsWholeUBatch() }
+
+// CanEmbed says whether a context with Embeddings can be made: not of a model that needs an encoder beside its decoder.
+func (m *Model) CanEmbed() bool { return !m.info.HasEncoder || !m.info.HasDecoder }

@@ -43,6 +43,9 @@ type Params struct {
 	MaxQueue int
 	// ChatTemplate, in jinja, is used instead of the model's own.
 	ChatTemplate string
+	// NCtxEmbed is the most tokens of a text that Embed and Rerank take; 0 = 2048. It is never more than n_ctx_train.
+	// A model that looks ahead, as embedding models do, needs memory for the square of it.
+	NCtxEmbed int
 	// Logger takes what has no caller to be told to; nil = nothing is logged.
 	Logger *slog.Logger
 	// MaxCellsPerCaller is the most cells that the running requests of one
@@ -89,6 +92,8 @@ type Engine struct {
 	params   Params
 	worker   *isolated // nil, or what runs everything; then the fields above are nil
 
+	embedders embedders
+
 	eogBias      func() map[llama.Token]float32 // forbids the end-of-generation tokens
 	longestPiece func() int                     // bytes of the longest token's text
 
@@ -128,6 +133,9 @@ func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 		return nil, errors.Join(err, m.Close())
 	}
 	e.owned = true
+	if e.ctx == nil {
+		return e, nil
+	}
 	if n := e.ctx.NCtx(); p.NCtx == 0 && n < m.NCtxTrain() {
 		p.Logger.Warn("the context is shorter than the model allows, to fit into memory", "n_ctx", n, "n_ctx_train", m.NCtxTrain())
 	}
@@ -140,7 +148,8 @@ func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 // # Errors
 //
 //   - [*ErrInvalid] for Params that cannot be
-//   - [llama.ErrUnsupported] for a model that does not generate text from text: one with an encoder
+//   - [llama.ErrUnsupported] for a model with an encoder beside its decoder, such as T5. A model that only embeds or ranks, such as
+//     BERT, makes an engine whose Generate and Chat give that error
 //   - [*llama.ErrInsufficientMemory] when the KV cache does not fit
 //   - [llama.ErrChatTemplate] for a ChatTemplate that cannot be used
 func New(m *llama.Model, p Params) (*Engine, error) {
@@ -150,24 +159,22 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	if p.Isolated {
 		return nil, invalid("Params.Isolated", "a model that is loaded is in this process: use Open")
 	}
-	if m.HasEncoder() || !m.HasDecoder() {
+	if !m.CanEmbed() {
 		return nil, errEncoder
 	}
 	template, err := llama.NewChatTemplate(m, p.ChatTemplate)
 	if err != nil && !errors.Is(err, llama.ErrNoChatTemplate) {
 		return nil, err
 	}
-	ctx, err := llama.NewContext(m, p.context())
-	if err != nil {
-		return nil, errors.Join(err, template.Close())
+	e := &Engine{model: m, template: template, params: p, most: p.MaxSequences + p.MaxQueue, closed: make(chan struct{})}
+	cells, batch := 0, 1
+	if m.CanGenerate() {
+		if e.ctx, err = llama.NewContext(m, p.context()); err != nil {
+			return nil, errors.Join(err, template.Close())
+		}
+		cells, batch, e.maxSeq = e.ctx.NCtx(), e.ctx.NBatch(), e.ctx.NCtxSeq()
 	}
-	e := &Engine{
-		model: m, ctx: ctx, template: template, params: p,
-		batch:  llama.NewBatch(ctx.NBatch()),
-		most:   p.MaxSequences + p.MaxQueue,
-		maxSeq: ctx.NCtxSeq(),
-		closed: make(chan struct{}),
-	}
+	e.batch = llama.NewBatch(batch)
 	if trained := m.NCtxTrain(); trained > 0 {
 		e.maxSeq = min(e.maxSeq, trained)
 	}
@@ -176,8 +183,8 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	}
 	e.eogBias = sync.OnceValue(func() map[llama.Token]float32 { return eogBias(m.Vocab()) })
 	e.longestPiece = sync.OnceValue(func() int { return longestPiece(m.Vocab()) })
-	dec := &contextDecoder{ctx: ctx, batch: e.batch, log: p.Logger}
-	sched := newScheduler(ctx.NCtx(), ctx.NBatch(), p.MaxSequences, p.MaxKept, dec)
+	dec := &contextDecoder{ctx: e.ctx, batch: e.batch, log: p.Logger}
+	sched := newScheduler(cells, batch, p.MaxSequences, p.MaxKept, dec)
 	sched.quota = p.MaxCellsPerCaller
 	e.loop = newLoop(dec, sched, m.Vocab().IsEOG, p.Logger)
 	e.loop.maxWait = p.MaxWait
@@ -205,6 +212,7 @@ func (p *Params) complete() error {
 		{"NUBatch", &p.NUBatch, defaultBatch, 1 << 20},
 		{"MaxSequences", &p.MaxSequences, defaultSequences, mostSequences},
 		{"MaxQueue", &p.MaxQueue, defaultQueue, 1 << 20},
+		{"NCtxEmbed", &p.NCtxEmbed, defaultEmbedCtx, 1 << 20},
 	} {
 		if *f.v < 0 || *f.v > f.most {
 			return invalid("Params."+f.name, "%d: want 0 to %d", *f.v, f.most)
@@ -273,8 +281,9 @@ func (e *Engine) Close() error {
 		return e.closeErr
 	}
 	e.loop.close()
+	embedders := e.embedders.close()
 	e.users.Wait()
-	errs := []error{e.batch.Close(), e.ctx.Close(), e.template.Close()}
+	errs := []error{embedders, e.batch.Close(), e.ctx.Close(), e.template.Close()}
 	if e.owned {
 		errs = append(errs, e.model.Close())
 	}
@@ -300,6 +309,9 @@ func (e *Engine) leave() { e.users.Done() }
 func (e *Engine) admit(ctx context.Context, kind string, maxTokens int, stops []string) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if e.ctx == nil {
+		return errEncoder
 	}
 	if err := checkLimits(kind, maxTokens, stops); err != nil {
 		return err

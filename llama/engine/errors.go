@@ -30,7 +30,7 @@ func invalid(field, format string, args ...any) error {
 	return &ErrInvalid{Field: field, Reason: fmt.Sprintf(format, args...)}
 }
 
-var errEncoder = fmt.Errorf("engine: a model with an encoder, or without a decoder, does not continue text: %w", llama.ErrUnsupported)
+var errEncoder = fmt.Errorf("engine: this model does not continue text; one that embeds or ranks is for Embed and Rerank: %w", llama.ErrUnsupported)
 
 // ErrOutput says that the output of a finished request is not a value of the
 // type that [GenerateInto] was asked for. Most often the output was cut: then

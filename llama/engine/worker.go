@@ -79,6 +79,7 @@ var wireTypesHash = sync.OnceValue(func() uint64 {
 	return typeHash(
 		reflect.TypeFor[openRequest](), reflect.TypeFor[openReply](), reflect.TypeFor[callRequest](), reflect.TypeFor[callEnd](), reflect.TypeFor[llama.MemoryNeed](),
 		reflect.TypeFor[Request](), reflect.TypeFor[Delta](), reflect.TypeFor[ChatRequest](), reflect.TypeFor[ChatDelta](), reflect.TypeFor[Stats](),
+		reflect.TypeFor[embedCall](), reflect.TypeFor[embedReply](),
 	)
 })
 
@@ -109,6 +110,9 @@ var workerMethods = map[string]func(c *servedCall, request []byte) (reply any, e
 	"chat": func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.server.engine.Chat) },
 	"count": func(c *servedCall, request []byte) (any, error) {
 		return serveCall(c, request, c.server.engine.CountTokens)
+	},
+	"embed": func(c *servedCall, request []byte) (any, error) {
+		return serveCall(c, request, c.server.engine.serveEmbed)
 	},
 	"stats": func(c *servedCall, _ []byte) (any, error) { return c.server.engine.Stats(), nil },
 	"close": func(c *servedCall, _ []byte) (any, error) {

@@ -50,7 +50,7 @@ func (m Model) Info() ModelInfo {
 		BOS: int32(i.bos), EOS: int32(i.eos), EOT: int32(i.eot), NL: int32(i.nl), SEP: int32(i.sep),
 		HasEncoder: bool(i.has_encoder), HasDecoder: bool(i.has_decoder),
 		IsRecurrent: bool(i.is_recurrent), IsHybrid: bool(i.is_hybrid), IsDiffusion: bool(i.is_diffusion),
-		AddBOS: bool(i.add_bos), AddEOS: bool(i.add_eos),
+		AddBOS: bool(i.add_bos), AddEOS: bool(i.add_eos), AddSEP: bool(i.add_sep),
 		Desc: C.GoString(&i.desc[0]),
 	}
 }

@@ -72,7 +72,7 @@ typedef struct {
     int32_t  rope_type, vocab_type, n_tokens;
     int32_t  bos, eos, eot, nl, sep;
     bool     has_encoder, has_decoder, is_recurrent, is_hybrid, is_diffusion;
-    bool     add_bos, add_eos;
+    bool     add_bos, add_eos, add_sep;
     char     desc[128];
 } lm_model_info;
 

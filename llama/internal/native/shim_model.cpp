@@ -84,6 +84,7 @@ void lm_model_get_info(const llama_model * m, lm_model_info * out) {
         out->sep          = llama_vocab_sep(v);
         out->add_bos      = llama_vocab_get_add_bos(v);
         out->add_eos      = llama_vocab_get_add_eos(v);
+        out->add_sep      = llama_vocab_get_add_sep(v);
         llama_model_desc(m, out->desc, sizeof out->desc);
         return LM_OK;
     });

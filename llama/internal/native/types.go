@@ -58,7 +58,7 @@ type ModelInfo struct {
 	RopeType, VocabType, NTokens                               int32
 	BOS, EOS, EOT, NL, SEP                                     int32
 	HasEncoder, HasDecoder, IsRecurrent, IsHybrid, IsDiffusion bool
-	AddBOS, AddEOS                                             bool
+	AddBOS, AddEOS, AddSEP                                     bool
 	Desc                                                       string
 }
 
