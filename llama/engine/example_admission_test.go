@@ -19,7 +19,7 @@ func ExampleRequest_priority() {
 		log.Fatal(err)
 	}
 	e, err := engine.Open(ctx, m.Path, engine.Params{
-		NCtx: 4096, MaxSequences: 8,
+		NCtx: 4096, MaxSequences: 8, NThreads: 1,
 		MaxCellsPerCaller: 2048, // nobody takes more than half of the cache
 		MaxWait:           30 * time.Second,
 	})
@@ -53,13 +53,13 @@ func ExampleRequest_contextShift() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	e, err := engine.Open(ctx, m.Path, engine.Params{NCtx: 256, MaxSequences: 1})
+	e, err := engine.Open(ctx, m.Path, engine.Params{NCtx: 256, MaxSequences: 1, NThreads: 1})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer e.Close()
 
-	r := engine.Request{Prompt: "Once upon a time", MaxTokens: 300, IgnoreEOS: true, ContextShift: true}
+	r := engine.Request{Prompt: "Once upon a time", MaxTokens: 260, IgnoreEOS: true, ContextShift: true}
 	for d, err := range e.Generate(ctx, r) {
 		if err != nil {
 			log.Fatal(err)
@@ -68,5 +68,5 @@ func ExampleRequest_contextShift() {
 			fmt.Println(d.Result.Usage.Output, d.Result.FinishReason)
 		}
 	}
-	// Output: 300 length
+	// Output: 260 length
 }
