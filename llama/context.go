@@ -15,6 +15,7 @@ type Context struct {
 	info   native.ContextInfo
 	params ContextParams
 	memory Memory
+	turn   turn
 
 	mu      sync.Mutex // held during every use of the native context
 	native  native.Context
@@ -76,6 +77,9 @@ func newContext(m *Model, p ContextParams) (*Context, error) {
 	c := &Context{model: m, native: nc, info: info, params: p}
 	c.params.NOutputsMax = int(np.NOutputsMax)
 	c.memory.c = c
+	if m.turns.total > 0 {
+		c.turn.threads = min(int(max(np.NThreads, np.NThreadsBatch)), m.turns.total)
+	}
 	return c, nil
 }
 
@@ -107,6 +111,7 @@ func (c *Context) Close() error {
 	}
 	c.abortMu.Lock()
 	c.closed = true
+	c.model.turns.give(&c.turn)
 	c.native.Free()
 	c.abortMu.Unlock()
 

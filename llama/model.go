@@ -20,6 +20,7 @@ type Model struct {
 	meta  map[string]string
 	vocab Vocab
 	plan  *plan
+	turns turns
 
 	mu       sync.RWMutex // held for reading while the native model is used
 	native   native.Model
@@ -89,6 +90,11 @@ func (pl *plan) load(ctx context.Context, p ModelParams) (*Model, error) {
 	}
 	m := &Model{path: path, native: nm, info: nm.Info(), plan: pl}
 	m.vocab.m = m
+	m.turns.total = p.NThreads
+	if p.NThreads == 0 {
+		m.turns.total = native.NThreadsDefault()
+	}
+	m.turns.free = m.turns.total
 	if err := m.vocab.checkSpecials(); err != nil {
 		nm.Free()
 		return nil, errorf(ErrModelFormat, "load %s: %v", path, err)

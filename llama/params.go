@@ -69,6 +69,9 @@ type ModelParams struct {
 	LoadMode LoadMode
 	// CheckTensors validates every tensor's data; slower.
 	CheckTensors bool
+	// NThreads is how many threads of contexts compute at once, where these take turns ([Context.TakeTurn]); 0 = the physical
+	// cores, -1 = any number. A single context has its own NThreads in any case.
+	NThreads int
 }
 
 // ContextParams says how to make a context. The zero value has the defaults of llama.cpp's tools; what the context was

@@ -44,6 +44,9 @@ func newPlan(ctx context.Context, path string, p ModelParams) (*plan, error) {
 	if p.LoadMode < LoadAuto || p.LoadMode > LoadDirectIO {
 		return nil, errorf(ErrInvalidParam, "LoadMode %d is none of the constants", p.LoadMode)
 	}
+	if p.NThreads < -1 {
+		return nil, errorf(ErrInvalidParam, "NThreads = %d: want a number of threads, 0 or -1", p.NThreads)
+	}
 	layers := int32(-1)
 	switch {
 	case p.NGPULayers == NoLayers:

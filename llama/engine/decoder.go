@@ -119,4 +119,8 @@ func (d *contextDecoder) shift(id llama.SeqID, keep, n int) bool {
 func (d *contextDecoder) posMax(id llama.SeqID) llama.Pos { return d.ctx.Memory().PosMax(id) }
 func (d *contextDecoder) abort()                          { d.ctx.Abort() }
 func (d *contextDecoder) resetAbort()                     { d.ctx.ResetAbort() }
+func (d *contextDecoder) takeTurn() bool                  { return d.ctx.TakeTurn() }
+func (d *contextDecoder) giveTurn()                       { d.ctx.GiveTurn() }
+func (d *contextDecoder) interruptTurn()                  { d.ctx.InterruptTurn() }
+func (d *contextDecoder) contended() bool                 { return d.ctx.Contended() }
 func (d *contextDecoder) hold()                           { d.ctx.Hold() }

@@ -139,6 +139,11 @@ func (d *fakeDecoder) step(feeds []feed) error {
 	return nil
 }
 
+func (d *fakeDecoder) takeTurn() bool  { return true }
+func (d *fakeDecoder) giveTurn()       {}
+func (d *fakeDecoder) interruptTurn()  {}
+func (d *fakeDecoder) contended() bool { return false }
+
 func (d *fakeDecoder) share() bool { return !d.whole }
 
 func (d *fakeDecoder) copy(src, dst llama.SeqID, n int) bool {

@@ -21,6 +21,12 @@ type decoder interface {
 	abort()
 	hold()       // no further step after the one in flight
 	resetAbort() // and hold
+
+	// Contexts that compute on the same cores take turns (llama.Context.TakeTurn).
+	takeTurn() bool // false where it was interrupted
+	giveTurn()
+	interruptTurn()
+	contended() bool
 }
 
 // together is the time for which steps are computed without coming back to Go.
@@ -49,6 +55,7 @@ type loop struct {
 	sched    *scheduler
 	closing  bool
 	flying   bool // a step is being computed
+	turning  bool // the goroutine waits for its turn
 	live     int  // sequences of that step that are not cancelled
 	feeds    []feed
 	counts   counters
@@ -83,6 +90,9 @@ func (l *loop) interrupt() {
 	if l.flying {
 		l.dec.hold()
 	}
+	if l.turning {
+		l.dec.interruptTurn()
+	}
 	l.wake.Signal()
 }
 
@@ -115,7 +125,7 @@ func (l *loop) close() {
 	if l.flying {
 		l.dec.abort()
 	}
-	l.wake.Signal()
+	l.interrupt()
 	l.mu.Unlock()
 	<-l.done
 }
@@ -127,23 +137,40 @@ func (l *loop) run() {
 	defer l.mu.Unlock()
 	for {
 		for !l.closing && l.sched.idle() {
+			l.dec.giveTurn()
 			l.wake.Wait()
 		}
 		if l.closing {
 			for _, seq := range slices.Concat(l.sched.running, l.sched.queue) {
 				l.end(seq, "", ErrClosed)
 			}
+			l.dec.giveTurn()
 			return
 		}
+		turn := l.takeTurn()
 		l.sweep()
 		l.expire()
-		l.step()
+		if turn && !l.closing {
+			l.step()
+		}
 	}
+}
+
+// takeTurn waits for the turn of this engine, without the mutex.
+func (l *loop) takeTurn() bool {
+	l.turning = true
+	l.mu.Unlock()
+	defer func() {
+		l.mu.Lock()
+		l.turning = false
+	}()
+	return l.dec.takeTurn()
 }
 
 // step computes one batch, or several in a row, without the mutex.
 func (l *loop) step() {
 	now := time.Now()
+	l.sched.contended = l.dec.contended()
 	l.feeds = l.sched.plan(l.feeds[:0], now)
 	if len(l.feeds) == 0 {
 		return

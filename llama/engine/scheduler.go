@@ -32,6 +32,8 @@ type scheduler struct {
 	mem      memory
 	pace     pace
 
+	contended bool // another engine waits for this one's step
+
 	free      []llama.SeqID
 	tree      *tree
 	quota     int // cells that the sequences of one caller may hold; 0: any
@@ -105,12 +107,13 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 	s.admit(now)
 	room, target := s.batch, time.Duration(0)
 	for _, seq := range s.running {
-		if seq.pending() == 1 {
+		generates := seq.pending() == 1
+		if generates {
 			feeds = append(feeds, feed{seq: seq, n: 1, sample: true})
 			room--
-			if seq.pace > 0 && (target == 0 || seq.pace < target) {
-				target = seq.pace
-			}
+		}
+		if (generates || s.contended) && seq.pace > 0 && (target == 0 || seq.pace < target) {
+			target = seq.pace
 		}
 	}
 	if target > 0 {
