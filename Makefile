@@ -54,7 +54,7 @@ test-gpu: build peers models ## the tests that take a GPU; without one they are 
 
 .PHONY: test-long
 test-long: test ## make test, importers of this module, 10,000 disturbed sandboxes, then each fuzz target for FUZZTIME (default 10m)
-	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer ./sandbox
+	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer ./sandbox ./llama
 	scripts/fuzz.sh $(or $(FUZZTIME),10m)
 
 # The models of the tests: pulled once, so that no test's time limit pays for it.

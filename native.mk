@@ -17,6 +17,7 @@ native: ## llama.cpp at its pin, in the cache and linked into this clone
 .PHONY: peers
 peers: native ## llama.cpp's own programs of the same tree, in bin/peers
 	$(GO) run ./cmd/llamacpp peers bin/peers
+	$(GO) build -tags oracle -o bin/peers/chat-oracle ./llama/internal/native/oracle
 
 # CI has no GPU and no time for the whole backend: it compiles for one
 # architecture what includes all of its headers.

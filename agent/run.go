@@ -86,7 +86,7 @@ func (c *Config) conversation(task string) []llama.ChatMessage {
 		messages = append(messages, llama.ChatMessage{Role: "system", Content: c.System})
 	}
 	for i, e := range c.Examples {
-		call := llama.ToolCall{ID: fmt.Sprintf("call_%d", i+1), Name: bashName, Arguments: bashArguments(e.Command)}
+		call := llama.ToolCall{ID: fmt.Sprintf("example%02d", i+1), Name: bashName, Arguments: bashArguments(e.Command)}
 		messages = append(messages,
 			llama.ChatMessage{Role: "user", Content: e.Task},
 			llama.ChatMessage{Role: "assistant", ToolCalls: []llama.ToolCall{call}},

@@ -34,6 +34,10 @@ type ChatPrompt struct {
 	ThinkingStart    string
 	ThinkingEnds     []string
 
+	// Continues says that the answer goes on with the last message: what the parser reads begins with that message's text, and
+	// Parse("", true) gives it alone.
+	Continues bool
+
 	grammarKind int32
 	parser      string
 }
@@ -84,6 +88,7 @@ func newChatPrompt(m *Model, b *breaker, r *ChatTemplateRequest, result string) 
 	p := &ChatPrompt{
 		Grammar: b.unmark.Replace(res.Grammar), GrammarLazy: res.GrammarLazy, GenerationPrompt: b.unmark.Replace(res.GenerationPrompt),
 		Stops: res.Stops, SupportsThinking: res.SupportsThinking, ThinkingStart: res.ThinkingStart, ThinkingEnds: res.ThinkingEnds,
+		Continues:   r.ContinueFinalMessage != "",
 		grammarKind: native.GrammarTools, parser: b.unmark.Replace(string(res.Parser)),
 	}
 	if err := checkGrammarText(p.Grammar); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+	"time"
 )
 
 // ChatTemplateRequest is what a prompt is made of.
@@ -19,10 +20,19 @@ type ChatTemplateRequest struct {
 	Grammar string
 	// AddGenerationPrompt ends the prompt where the assistant's answer begins.
 	AddGenerationPrompt bool
+	// ContinueFinalMessage ends the prompt within the last message, an assistant's without tool calls, so that the answer
+	// goes on with it: in its "content", its "reasoning_content", or "auto", which is the reasoning where there is no content
+	// yet. Empty = no. AddGenerationPrompt does not matter then.
+	ContinueFinalMessage string
 	// EnableThinking is passed to templates that know it; nil = true.
 	EnableThinking *bool
-	// Args are further variables of the template (chat_template_kwargs).
+	// Args are further variables of the template (chat_template_kwargs). Their enable_thinking stands for EnableThinking.
 	Args map[string]json.RawMessage
+	// ReasoningFormat says what the answer's parser does with reasoning: "deepseek" (also when empty) and "auto" set it
+	// apart, "none" leaves it in the content.
+	ReasoningFormat string
+	// Now is the time that templates may show; zero = now.
+	Now time.Time
 }
 
 // check refuses what a template could not tell from its own text, and what would crash or abort the process.
@@ -51,6 +61,20 @@ func (r *ChatTemplateRequest) check() error {
 	default:
 		return errorf(ErrInvalidParam, "ToolChoice %q: want auto, none or required", r.ToolChoice)
 	}
+	switch r.ReasoningFormat {
+	case "", "none", "auto", "deepseek", "deepseek-legacy":
+	default:
+		return errorf(ErrInvalidParam, "ReasoningFormat %q: want none, auto, deepseek or deepseek-legacy", r.ReasoningFormat)
+	}
+	switch r.ContinueFinalMessage {
+	case "":
+	case "auto", "content", "reasoning_content":
+		if err := checkContinued(&r.Messages[len(r.Messages)-1]); err != nil {
+			return err
+		}
+	default:
+		return errorf(ErrInvalidParam, "ContinueFinalMessage %q: want auto, content or reasoning_content", r.ContinueFinalMessage)
+	}
 	if r.Grammar != "" {
 		if len(r.Schema) > 0 || len(r.Tools) > 0 && r.ToolChoice != "none" {
 			return errorf(ErrInvalidParam, "Grammar cannot be used with Schema or Tools")
@@ -68,6 +92,19 @@ func (r *ChatTemplateRequest) check() error {
 		if err := checkJSON(v); err != nil {
 			return errorf(ErrInvalidParam, "Args[%q]: %v", name, err)
 		}
+	}
+	return nil
+}
+
+// checkContinued refuses messages that llama.cpp would drop, or go on with in no defined way.
+func checkContinued(last *ChatMessage) error {
+	switch {
+	case last.Role != "assistant":
+		return errorf(ErrInvalidMessage, "ContinueFinalMessage: the last message is of the role %s, only an assistant's can be continued", last.Role)
+	case len(last.ToolCalls) > 0:
+		return errorf(ErrInvalidMessage, "ContinueFinalMessage: a message with tool calls cannot be continued")
+	case last.Content == "" && last.ReasoningContent == "":
+		return errorf(ErrInvalidMessage, "ContinueFinalMessage: the last message is empty: leave it out")
 	}
 	return nil
 }
@@ -181,6 +218,16 @@ func (r *ChatTemplateRequest) encode(b *breaker) ([]byte, error) {
 	request := jsonObject{
 		"messages": messages, "tools": tools, "tool_choice": r.ToolChoice, "parallel_tool_calls": r.ParallelToolCalls,
 		"grammar": r.Grammar, "add_generation_prompt": r.AddGenerationPrompt, "kwargs": args,
+		"reasoning_format": "deepseek", "continue_final_message": any(r.ContinueFinalMessage),
+	}
+	if r.ReasoningFormat != "" {
+		request["reasoning_format"] = r.ReasoningFormat
+	}
+	if r.ContinueFinalMessage == "auto" {
+		request["continue_final_message"] = true
+	}
+	if !r.Now.IsZero() {
+		request["now"] = r.Now.Unix()
 	}
 	if r.ToolChoice == "" {
 		request["tool_choice"] = "auto"

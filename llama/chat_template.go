@@ -2,6 +2,8 @@ package llama
 
 import (
 	"encoding/json"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
@@ -15,13 +17,15 @@ type ChatTemplate struct {
 	specials *specialTexts
 	source   string
 	thinking bool
+	builtin  bool
 
 	mu     sync.RWMutex // held for reading while a request is rendered: llama.cpp's templates do not change by it
 	native native.Chat
 	closed bool
 }
 
-// NewChatTemplate compiles the model's own template, or override where it is not empty.
+// NewChatTemplate compiles the model's own template, or override where it is not empty: jinja, or the name of a format that
+// llama.cpp knows by itself, as in [BuiltinChatTemplates]. These formats, chatml aside, know neither tools nor thinking.
 //
 // A template is a program, and nothing stops it: a loop over range(1000000000) or a text that doubles in a loop runs for ever
 // or until memory ends, and a macro that calls itself without an end overflows the stack, which ends the process. Templates
@@ -47,6 +51,9 @@ func NewChatTemplate(m *Model, override string) (*ChatTemplate, error) {
 			return nil, ErrNoChatTemplate
 		}
 	}
+	if override != "" && !strings.Contains(override, "{") && !slices.Contains(BuiltinChatTemplates(), override) {
+		return nil, errorf(ErrChatTemplate, "%.60q is neither a jinja template nor one of llama.cpp's: %s", override, strings.Join(BuiltinChatTemplates(), ", "))
+	}
 	for _, s := range sources {
 		if err := checkTemplate(s); err != nil {
 			return nil, err
@@ -67,6 +74,7 @@ func NewChatTemplate(m *Model, override string) (*ChatTemplate, error) {
 	caps, err := nc.Caps()
 	var c struct {
 		Thinking bool   `json:"thinking"`
+		Builtin  bool   `json:"builtin"`
 		Source   string `json:"source"`
 	}
 	if err == nil {
@@ -76,8 +84,23 @@ func NewChatTemplate(m *Model, override string) (*ChatTemplate, error) {
 		nc.Free()
 		return nil, errorf(ErrChatTemplate, "read the chat template's capabilities: %v", err)
 	}
-	return &ChatTemplate{model: m, specials: specials, native: nc, source: c.Source, thinking: c.Thinking}, nil
+	return &ChatTemplate{model: m, specials: specials, native: nc, source: c.Source, thinking: c.Thinking, builtin: c.Builtin}, nil
 }
+
+// BuiltinChatTemplates are the names of the formats that llama.cpp knows without a template, sorted. "chatml" is what many
+// models without a template of their own were trained on.
+//
+// C: llama_chat_builtin_templates
+func BuiltinChatTemplates() []string { return slices.Clone(builtinTemplates()) }
+
+var builtinTemplates = sync.OnceValue(func() []string {
+	names, err := native.BuiltinTemplates()
+	if err != nil { // of memory, or a build without cgo
+		return nil
+	}
+	slices.Sort(names)
+	return names
+})
 
 // Source is the template's text (common_chat_templates_source).
 func (t *ChatTemplate) Source() string { return t.source }
@@ -118,6 +141,9 @@ func (t *ChatTemplate) Apply(r ChatTemplateRequest) (*ChatPrompt, error) {
 	}
 	if err := r.check(); err != nil {
 		return nil, err
+	}
+	if t.builtin && r.ContinueFinalMessage != "" {
+		return nil, errorf(ErrInvalidParam, "ContinueFinalMessage: the format %s of llama.cpp cannot continue a message: take chatml or a jinja template", t.source)
 	}
 	b, err := newBreaker(t.specials, r.texts()...)
 	if err != nil {

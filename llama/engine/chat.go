@@ -48,11 +48,21 @@ type ChatRequest struct {
 	// ContextShift and NKeep, as in [Request].
 	ContextShift bool
 	NKeep        int
+	// TemplateArgs are further variables of the chat template
+	// (chat_template_kwargs), each a JSON value.
+	TemplateArgs map[string]json.RawMessage
+	// ReasoningFormat is "" for reasoning apart from the content, or "none" for
+	// reasoning within it, as the model writes it.
+	ReasoningFormat string
 }
 
 // Chat asks for the next message of a conversation, by the model's chat
 // template. No text in Messages or Tools becomes a control token. The iterator
 // behaves as that of [Engine.Generate].
+//
+// Where the last message is an assistant's without tool calls, the answer
+// continues it: the deltas hold what comes after its text, or after its
+// reasoning where it has no text yet.
 //
 // Where the template knows no tools, the system message describes them and a
 // JSON schema enforces the form of the answer; the deltas look the same.
@@ -170,16 +180,41 @@ func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText 
 	t := llama.ChatTemplateRequest{
 		Messages: r.Messages, Tools: r.Tools, ToolChoice: r.ToolChoice, ParallelToolCalls: r.ParallelToolCalls,
 		Schema: r.Schema, Grammar: r.Grammar, AddGenerationPrompt: true, EnableThinking: r.EnableThinking,
+		Args: r.TemplateArgs, ReasoningFormat: r.ReasoningFormat,
+	}
+	if err := continueLast(&t); err != nil {
+		return nil, false, err
 	}
 	prompt, err = e.template.Apply(t)
 	if err != nil || !tools || prompt.Grammar != "" {
 		return prompt, false, err
+	}
+	if t.ContinueFinalMessage != "" {
+		return nil, false, invalid("ChatRequest.Messages", "end with an assistant's message, which cannot be continued with Tools: the template has no form for them")
 	}
 	if t, err = withToolsInText(t); err != nil {
 		return nil, false, err
 	}
 	prompt, err = e.template.Apply(t)
 	return prompt, true, err
+}
+
+// continueLast makes the answer go on with the last message where that is an
+// assistant's.
+func continueLast(t *llama.ChatTemplateRequest) error {
+	n := len(t.Messages)
+	if n == 0 || t.Messages[n-1].Role != "assistant" || len(t.Messages[n-1].ToolCalls) > 0 {
+		return nil
+	}
+	if n > 1 && t.Messages[n-2].Role == "assistant" {
+		return invalid("ChatRequest.Messages", "end with two messages of the assistant: join them, the answer continues the last one")
+	}
+	if last := t.Messages[n-1]; last.Content == "" && last.ReasoningContent == "" {
+		t.Messages = t.Messages[:n-1]
+		return nil
+	}
+	t.ContinueFinalMessage = "auto"
+	return nil
 }
 
 // contentBytes is the length of what every template shows.

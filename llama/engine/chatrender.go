@@ -2,6 +2,7 @@ package engine
 
 import (
 	"crypto/rand"
+	"errors"
 	"io"
 	"strings"
 
@@ -27,10 +28,16 @@ func newChatRenderer(prompt *llama.ChatPrompt, toolsInText bool) (*chatRenderer,
 	if err != nil {
 		return nil, err
 	}
+	c := &chatRenderer{parser: parser}
 	if toolsInText {
-		return &chatRenderer{parser: toolParser{parser}}, nil
+		c.parser = toolParser{parser}
 	}
-	return &chatRenderer{parser: parser}, nil
+	if prompt.Continues { // the caller has that part already
+		if c.sent, err = parser.Parse("", true); err != nil {
+			return nil, errors.Join(err, parser.Close())
+		}
+	}
+	return c, nil
 }
 
 func (c *chatRenderer) add(d *ChatDelta, text string, _ []llama.Token) bool {
@@ -82,7 +89,7 @@ func (c *chatRenderer) send(d *ChatDelta, m llama.ChatMessage) (more bool) {
 				break
 			}
 			if call.ID == "" {
-				call.ID = "call_" + rand.Text()
+				call.ID = newCallID()
 			}
 			c.sent.ToolCalls = append(c.sent.ToolCalls, llama.ToolCall{ID: call.ID, Name: call.Name})
 			d.ToolCalls = append(d.ToolCalls, ToolCallDelta{Index: i, ID: call.ID, Name: call.Name})
@@ -100,6 +107,10 @@ func (c *chatRenderer) send(d *ChatDelta, m llama.ChatMessage) (more bool) {
 	}
 	return more
 }
+
+// newCallID has the only form that every template takes back: Mistral's want nine
+// letters and digits.
+func newCallID() string { return rand.Text()[:9] }
 
 // grown returns what now has more than sent, and remembers it. Where a parser
 // has taken back something that was sent, nothing is sent until it continues it.

@@ -7,6 +7,8 @@ package native
 */
 import "C"
 
+import "strings"
+
 // Chat is an opaque set of chat templates.
 type Chat struct{ p *C.lm_chat }
 
@@ -20,6 +22,16 @@ func NewChat(m Model, tmpl string) (Chat, error) {
 	p, n := chars(tmpl)
 	err := toError(C.lm_chat_new(m.p, p, n, &c.p, &cerr), cerr)
 	return c, err
+}
+
+// BuiltinTemplates are the names that NewChat takes for a template.
+func BuiltinTemplates() ([]string, error) {
+	var out, cerr *C.char
+	var n C.size_t
+	if err := toError(C.lm_chat_builtins(&out, &n, &cerr), cerr); err != nil {
+		return nil, err
+	}
+	return strings.Fields(takeString(out, n)), nil
 }
 
 // Free releases the templates.

@@ -75,6 +75,7 @@ func CheckGrammar(Model, string) error                  { return errNoCgo }
 func SchemaToGrammar(string) (string, error)            { return "", errNoCgo }
 
 func NewChat(Model, string) (Chat, error)         { return Chat{}, errNoCgo }
+func BuiltinTemplates() ([]string, error)         { return nil, errNoCgo }
 func (Chat) Free()                                {}
 func (Chat) Caps() (string, error)                { return "", errNoCgo }
 func (Chat) Apply(string) (string, error)         { return "", errNoCgo }

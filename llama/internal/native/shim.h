@@ -241,6 +241,7 @@ int32_t lm_schema_to_grammar(const char * schema, size_t n, char ** out, size_t 
 
 // ---- chat (shim_chat.cpp); requests and results are JSON
 
+int32_t lm_chat_builtins(char ** out, size_t * n_out, char ** err); // names, each followed by a line break
 int32_t lm_chat_new(const struct llama_model * m, const char * tmpl, size_t n, lm_chat ** out, char ** err);
 void    lm_chat_free(lm_chat * c);
 int32_t lm_chat_caps(const lm_chat * c, char ** out, size_t * n_out, char ** err);

@@ -3,25 +3,52 @@
 #include "chat.h"
 #include "common.h"
 
+#include <algorithm>
 #include <memory>
+#include <vector>
 
 struct lm_chat {
     common_chat_templates_ptr tmpls;
     bool                      explicit_template;
     bool                      thinking; // the template knows enable_thinking
+    bool                      builtin;  // the name of a format of llama.cpp's own, rendered without jinja
 };
+
+static std::vector<const char *> builtins() {
+    std::vector<const char *> names(llama_chat_builtin_templates(nullptr, 0));
+    llama_chat_builtin_templates(names.data(), names.size());
+    return names;
+}
+
+// chatml is a jinja template, too
+static bool is_builtin(const std::string & name) {
+    const auto names = builtins();
+    return name != "chatml" && std::find(names.begin(), names.end(), name) != names.end();
+}
 
 struct lm_parser {
     common_chat_parser_params params;
 };
 
+int32_t lm_chat_builtins(char ** out, size_t * n_out, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        std::string all;
+        for (const char * name : builtins()) {
+            all += std::string(name) + "\n";
+        }
+        lm::give(all, out, n_out);
+        return LM_OK;
+    });
+}
+
 int32_t lm_chat_new(const llama_model * m, const char * tmpl, size_t n, lm_chat ** out, char ** err) {
     return lm::guard(err, [&]() -> int32_t {
         auto c               = std::make_unique<lm_chat>();
+        c->builtin           = is_builtin(std::string(tmpl, n));
         c->tmpls             = common_chat_templates_init(m, std::string(tmpl, n));
         c->explicit_template = common_chat_templates_was_explicit(c->tmpls.get());
         try { // renders an example, which a template may refuse
-            c->thinking = common_chat_templates_support_enable_thinking(c->tmpls.get());
+            c->thinking = !c->builtin && common_chat_templates_support_enable_thinking(c->tmpls.get());
         } catch (const std::exception &) {
             c->thinking = false;
         }
@@ -46,6 +73,7 @@ int32_t lm_chat_caps(const lm_chat * c, char ** out, size_t * n_out, char ** err
         lm::give(common_json{
                      {"explicit", c->explicit_template},
                      {"thinking", c->thinking},
+                     {"builtin", c->builtin},
                      {"source", common_chat_templates_source(c->tmpls.get())},
                      {"caps", caps},
                  }
@@ -60,15 +88,20 @@ int32_t lm_chat_apply(const lm_chat * c, const char * request, size_t n, char **
         const common_json req = common_json::parse(std::string(request, n));
 
         common_chat_templates_inputs in;
-        in.messages              = common_chat_msgs_parse_oaicompat(req.at("messages"));
-        in.tools                 = common_chat_tools_parse_oaicompat(req.at("tools"));
-        in.tool_choice           = common_chat_tool_choice_parse_oaicompat(req.at("tool_choice").get<std::string>());
-        in.json_schema           = req.value("json_schema", "");
-        in.grammar               = req.value("grammar", "");
-        in.add_generation_prompt = req.at("add_generation_prompt").get<bool>();
-        in.parallel_tool_calls   = req.at("parallel_tool_calls").get<bool>();
-        in.enable_thinking       = req.value("enable_thinking", c->thinking);
-        in.reasoning_format      = COMMON_REASONING_FORMAT_DEEPSEEK;
+        in.use_jinja              = !c->builtin;
+        in.messages               = common_chat_msgs_parse_oaicompat(req.at("messages"));
+        in.tools                  = common_chat_tools_parse_oaicompat(req.at("tools"));
+        in.tool_choice            = common_chat_tool_choice_parse_oaicompat(req.at("tool_choice").get<std::string>());
+        in.json_schema            = req.value("json_schema", "");
+        in.grammar                = req.value("grammar", "");
+        in.add_generation_prompt  = req.at("add_generation_prompt").get<bool>();
+        in.parallel_tool_calls    = req.at("parallel_tool_calls").get<bool>();
+        in.enable_thinking        = req.value("enable_thinking", c->thinking);
+        in.reasoning_format       = common_reasoning_format_from_name(req.at("reasoning_format").get<std::string>());
+        in.continue_final_message = common_chat_continuation_parse(req.at("continue_final_message"));
+        if (req.contains("now")) {
+            in.now = std::chrono::system_clock::from_time_t(req.at("now").get<int64_t>());
+        }
         for (const auto & [name, value] : req.at("kwargs").items()) {
             in.chat_template_kwargs[name] = value.dump();
         }
