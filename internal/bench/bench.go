@@ -57,7 +57,7 @@ func (b *bench) measure(ctx context.Context, c *cell, do func(context.Context) (
 			return err
 		}
 		if foreign <= b.foreign {
-			c.Rounds = append(c.Rounds, round{When: time.Now().UTC().Truncate(time.Second), Foreign: foreign, Metrics: m})
+			c.Rounds = append(c.Rounds, newRound(foreign, m))
 			return b.data.save(b.path)
 		}
 		c.Discarded++
@@ -96,6 +96,10 @@ func (b *bench) loads(ctx context.Context, row string, settings []setting, do fu
 		}
 	}
 	return nil
+}
+
+func newRound(foreign float64, m metrics) round {
+	return round{When: time.Now().UTC().Truncate(time.Second), Foreign: foreign, Metrics: m}
 }
 
 func (b *bench) say(format string, args ...any) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 )
 
 // crowd are the answers to requests that were sent at once.
@@ -58,18 +57,4 @@ func (c crowd) measures(m metrics, phase string) {
 	m[phase+" gap p99"] = quantile(c.gaps(), 0.99)
 	m[phase+" computed"] = float64(computed)
 	m[phase+" cached"] = float64(cached)
-}
-
-// longestGap is the longest time between two pieces of one stream that lies at
-// least partly between from and to, in seconds.
-func (c crowd) longestGap(from, to time.Time) float64 {
-	longest := 0.0
-	for _, a := range c {
-		for i := 1; i < len(a.deltas); i++ {
-			if a.deltas[i].After(from) && a.deltas[i-1].Before(to) {
-				longest = max(longest, a.deltas[i].Sub(a.deltas[i-1]).Seconds())
-			}
-		}
-	}
-	return longest
 }

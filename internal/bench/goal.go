@@ -25,16 +25,16 @@ func (d *data) value(row, setting, metric string) float64 {
 	return median(d.cell(row, setting).values(metric))
 }
 
-// bestOther is the best value of a metric among the settings that are not ours, and
+// bestOther is the least value of a metric among the settings that are not ours, and
 // whose it is.
-func (d *data) bestOther(row, metric string, higher bool) (best float64, setting string) {
+func (d *data) bestOther(row, metric string) (best float64, setting string) {
 	best = math.NaN()
 	for _, c := range d.of(row) {
 		v := median(c.values(metric))
 		if strings.HasPrefix(c.Setting, oursName) || math.IsNaN(v) {
 			continue
 		}
-		if math.IsNaN(best) || v < best != higher {
+		if math.IsNaN(best) || v < best {
 			best, setting = v, c.Setting
 		}
 	}
@@ -45,17 +45,18 @@ func (d *data) bestOther(row, metric string, higher bool) (best float64, setting
 // of all other settings.
 func ratioToBest(row, metric string, most float64) func(*data) figure {
 	return func(d *data) figure {
-		best, setting := d.bestOther(row, metric, false)
+		best, setting := d.bestOther(row, metric)
 		x := d.value(row, oursName, metric)
 		return compare(x, best, most, fmt.Sprintf("%s against %s of `%s`", number(x), number(best), setting))
 	}
 }
 
-// ratioTo compares it with that of one setting of perhaps another row.
-func ratioTo(row, metric, otherRow, otherSetting, otherMetric string, most float64) func(*data) figure {
+// ratioToRow compares it with the best one of another row.
+func ratioToRow(row, metric, other, otherMetric string, most float64) func(*data) figure {
 	return func(d *data) figure {
-		x, y := d.value(row, oursName, metric), d.value(otherRow, otherSetting, otherMetric)
-		return compare(x, y, most, fmt.Sprintf("%s against %s", number(x), number(y)))
+		best, setting := d.bestOther(other, otherMetric)
+		x := d.value(row, oursName, metric)
+		return compare(x, best, most, fmt.Sprintf("%s against %s of `%s`", number(x), number(best), setting))
 	}
 }
 
@@ -77,20 +78,25 @@ func atMost(row, metric string, most float64, unit string) func(*data) figure {
 	}
 }
 
-// pairRatio is the median of a row of pairs with its 95 % interval; more is better.
-func pairRatio(row string, least float64) func(*data) figure {
+// pairRatio is the least of the medians of a row's pairs, those of all opponents or of
+// cells whose names begin so, with its 95 % interval; more is better.
+func pairRatio(row, prefix string, least float64) func(*data) figure {
 	return func(d *data) figure {
-		var ratios []float64
+		worst, text := math.Inf(1), ""
 		for _, c := range d.of(row) {
-			ratios = append(ratios, c.values("ratio")...)
+			ratios := c.values("ratio")
+			if x := median(ratios); strings.HasPrefix(c.Setting, prefix) && x < worst {
+				worst, text = x, interval(ratios)+" "+c.Setting
+			}
 		}
-		if len(ratios) == 0 {
-			return figure{}
-		}
-		low, high := medianInterval(ratios)
-		x := median(ratios)
-		return figure{text: fmt.Sprintf("%.3f (%.3f to %.3f)", x, low, high), met: x >= least}
+		return figure{text: text, met: worst >= least}
 	}
+}
+
+// interval is a median with its 95 % interval.
+func interval(v []float64) string {
+	low, high := medianInterval(v)
+	return fmt.Sprintf("%.3f (%.3f to %.3f)", median(v), low, high)
 }
 
 // undominated asks of every load that no setting is better than ours in both wall

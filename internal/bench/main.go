@@ -14,10 +14,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
 	"github.com/lm-sandbox/lm-sandbox/llama/hub"
 )
 
 func main() {
+	engine.RunWorker()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stderr)
 	stop()
@@ -41,6 +43,9 @@ func run(ctx context.Context, args []string, log io.Writer) error {
 		path     = fs.String("data", "internal/bench/results.json", "`file` that collects the results")
 		output   = fs.String("o", "BENCHMARKS.md", "`file` to write the report to")
 	)
+	if len(args) == 2 && args[0] == childOpenClose {
+		return openAndClose(ctx, args[1])
+	}
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -73,7 +78,7 @@ func run(ctx context.Context, args []string, log io.Writer) error {
 			data: d, path: *path, on: on, model: model.Path, threads: runtime.NumCPU(), rounds: *rounds, pairs: *pairs,
 			foreign: *foreign, resume: *resume, settings: only, log: log,
 		}
-		b.say("about %v on two quiet cores", estimate(chosen, *rounds).Round(time.Minute))
+		b.say("about %v on two quiet cores", estimate(chosen, *rounds, *pairs).Round(time.Minute))
 		for _, r := range chosen {
 			if err := r.measure(b, ctx, r.name); err != nil {
 				return err
@@ -114,10 +119,10 @@ func choose(all []row, names string) ([]row, error) {
 	return chosen, nil
 }
 
-func estimate(chosen []row, rounds int) time.Duration {
+func estimate(chosen []row, rounds, pairs int) time.Duration {
 	minutes := 0.0
 	for _, r := range chosen {
-		minutes += r.minutes * float64(rounds)
+		minutes += r.minutes*float64(rounds) + r.pairMinutes*float64(pairs)
 	}
 	return time.Duration(minutes * float64(time.Minute))
 }

@@ -87,7 +87,12 @@ func writeTable(b *strings.Builder, t table, cells []*cell, machines *notes) {
 		}
 		fmt.Fprintf(b, "| %s |", c.Setting)
 		for _, column := range t.columns {
-			b.WriteString(" " + spread(c.values(column.metric)) + " |")
+			v := c.values(column.metric)
+			if column.metric == "ratio" && len(v) > 0 {
+				b.WriteString(" " + interval(v) + " |")
+			} else {
+				b.WriteString(" " + spread(v) + " |")
+			}
 		}
 		fmt.Fprintf(b, " %d (%d) | %s |\n", len(c.Rounds), c.Discarded, measured(c, machines))
 	}

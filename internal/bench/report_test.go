@@ -35,7 +35,7 @@ func sample() *data {
 
 func TestReport(t *testing.T) {
 	var b strings.Builder
-	all := rows()[:1]
+	all := loadRows()[:1]
 	why := reasons("# a comment: no reason\nshared cold wall: the machine is made of wood\nshared cold gap: never shown\n")
 	require.NoError(t, writeReport(&b, sample(), all, across(), why))
 	golden := filepath.Join("testdata", "report.md")
@@ -113,5 +113,5 @@ func TestChoose(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"different", "shared"}, []string{chosen[0].name, chosen[1].name})
 	_, err = choose(all, "nonsense")
-	require.ErrorContains(t, err, "there are shared, different")
+	require.ErrorContains(t, err, "there are decode, prefill")
 }

@@ -1,6 +1,10 @@
 package main
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"slices"
+)
 
 // row is a kind of measurement with a table of its own.
 type row struct {
@@ -8,8 +12,10 @@ type row struct {
 	title   string
 	tables  []table
 	minutes float64 // that one round of all settings takes on two cores
-	measure func(*bench, context.Context, string) error
-	goals   []goal
+	// pairMinutes instead are those of a pair.
+	pairMinutes float64
+	measure     func(*bench, context.Context, string) error
+	goals       []goal
 }
 
 // table shows some metrics of a row.
@@ -23,19 +29,54 @@ type column struct{ metric, title string }
 
 // rows are in the order of the report.
 func rows() []row {
+	return slices.Concat(speedRows(), loadRows(), otherRows())
+}
+
+func speedRows() []row {
+	streamGoals := make([]goal, len(streamCounts))
+	for i, n := range streamCounts {
+		streamGoals[i] = goal{fmt.Sprintf("decode, %d streams", n), "llama-batched-bench, its better layout", "≥ 0.97", fmt.Sprintf("streams %d", n),
+			pairRatio("streams", streamsFigure(n)+" ", 0.97)}
+	}
+	return []row{
+		{
+			name: "decode", title: "Decode, 1 stream, tokens/s", pairMinutes: 0.25, measure: (*bench).decode, tables: pairTables("tokens/s"),
+			goals: []goal{{"decode, 1 stream, with and without sampling", "llama-bench tg128", "≥ 0.99", "decode", pairRatio("decode", "", 0.99)}},
+		},
+		{
+			name: "prefill", title: "Prefill of 512 tokens, tokens/s", pairMinutes: 0.1, measure: (*bench).prefill, tables: pairTables("tokens/s"),
+			goals: []goal{{"prefill 512", "llama-bench pp512", "≥ 0.99", "prefill", pairRatio("prefill", "", 0.99)}},
+		},
+		{
+			name: "streams", title: "Decode, several streams, tokens/s of all", pairMinutes: 1.5, measure: (*bench).parallel, tables: pairTables("tokens/s"),
+			goals: streamGoals,
+		},
+		{
+			name: "full-cache", title: "Decode, 1 stream, beside finished sequences, tokens/s", pairMinutes: 0.1, measure: (*bench).fullCache, tables: pairTables("tokens/s"),
+			goals: []goal{{"decode, 1 stream, cache 90 % full of finished sequences", "the same, cache empty", "≥ 0.90", "full-cache", pairRatio("full-cache", "", 0.9)}},
+		},
+	}
+}
+
+func loadRows() []row {
 	return []row{
 		{
 			name: "shared", title: "16 clients at once, one system prompt", minutes: 4, measure: (*bench).shared,
 			tables: []table{{"Cold", phaseColumns("cold")}, {"The same requests again", phaseColumns("again")}, {"New questions behind the same system prompt", phaseColumns("new")}},
 			goals: []goal{
 				{"16 clients, shared system prompt, cold", "llama-server's best", "wall ≤ 0.85", "shared cold wall", ratioToBest("shared", "cold wall", 0.85)},
-				{"", "", "first token p50 ≤ 0.65", "shared cold first", ratioToBest("shared", "cold first p50", 0.65)},
+				{"", "llama-batched-bench -pps", "wall ≤ 1.3", "shared cold batched", ratioToRow("shared", "cold wall", "batched", "wall", 1.3)},
+				{"", "llama-server's best", "first token p50 ≤ 0.65", "shared cold first", ratioToBest("shared", "cold first p50", 0.65)},
 				{"", "", "inter-token p99 ≤ 0.45 s", "shared cold gap", atMost("shared", "cold gap p99", 0.45, "s")},
 				{"the same requests again, warm", "llama-server's best", "wall ≤ 1.0", "shared again wall", ratioToBest("shared", "again wall", 1)},
 				{"", "", "first token p50 ≤ 1.0", "shared again first", ratioToBest("shared", "again first p50", 1)},
 				{"new questions behind the same prompt, warm", "llama-server's best", "wall ≤ 1.0", "shared new wall", ratioToBest("shared", "new wall", 1)},
 				{"", "", "first token p50 ≤ 1.0", "shared new first", ratioToBest("shared", "new first p50", 1)},
 			},
+		},
+		{
+			name: "batched", title: "llama-batched-bench with the shared prompt", minutes: 0.5, measure: (*bench).batched,
+			tables: []table{{"", []column{{"wall", "wall, s"}}}},
 		},
 		{
 			name: "different", title: "16 clients at once, 16 system prompts", minutes: 7.5, measure: (*bench).different,
@@ -46,7 +87,63 @@ func rows() []row {
 				{"", "", "inter-token p99 ≤ 1.5 s", "different gap", atMost("different", "cold gap p99", 1.5, "s")},
 			},
 		},
+		{
+			name: "arrival", title: "8 streams run, a prompt of 2000 tokens arrives", minutes: 4.5, measure: (*bench).arrival,
+			tables: []table{{"", []column{{"longest gap", "longest gap of the 8, s"}, {"newcomer", "newcomer's first token, s"}, {"gap p99", "inter-token p99 until then, s"}, {"wall", "newcomer's end, s"}}}},
+			goals: []goal{
+				{"8 streams run, a 2000-token prompt arrives", "each setting of llama-server, at the pace with the same newcomer's time", "longest gap ≤ 0.8", "arrival pace", gapAtSameTime("arrival", 0.8)},
+				{"", "default pace", "longest gap ≤ 1.0 s", "arrival gap", atMost("arrival", "longest gap", 1, "s")},
+				{"", "llama-server's best, default pace", "newcomer's first token ≤ 1.25", "arrival newcomer", ratioToBest("arrival", "newcomer", 1.25)},
+			},
+		},
+		{
+			name: "agent", title: "Agent traffic: 8 conversations of 6 turns, a tool result after each", minutes: 6, measure: (*bench).agent,
+			tables: []table{{"", phaseColumns("agent")}},
+			goals: []goal{
+				{"agent traffic: 8 conversations of 6 turns, each adds a tool result", "llama-server's best", "prefilled tokens ≤ 1.0", "agent computed", ratioToBest("agent", "agent computed", 1)},
+				{"", "", "wall ≤ 1.0", "agent wall", ratioToBest("agent", "agent wall", 1)},
+			},
+		},
 	}
+}
+
+func otherRows() []row {
+	return []row{
+		{
+			name: "schema", title: "Output that follows a JSON schema, tokens/s", pairMinutes: 0.4, measure: (*bench).schema, tables: pairTables("tokens/s"),
+			goals: []goal{{"JSON-schema output", "llama-server's best", "tokens/s ≥ 1.0", "schema", pairRatio("schema", "", 1)}},
+		},
+		{
+			name: "embed", title: "1000 texts of 100 tokens embedded", pairMinutes: 10, measure: (*bench).embeddings, tables: pairTables("texts/s"),
+			goals: []goal{{"1000 texts of 100 tokens embedded", "llama-server's best", "texts/s ≥ 1.0", "embed", pairRatio("embed", "", 1)}},
+		},
+		{
+			name: "isolated", title: "Isolated, tokens/s", pairMinutes: 0.7, measure: (*bench).isolated, tables: pairTables("tokens/s"),
+			goals: []goal{{"Isolated", "in-process", "tokens/s ≥ 0.97", "isolated", pairRatio("isolated", "", 0.97)}},
+		},
+		{
+			name: "restart", title: "Process start to first token, a prompt of 600 tokens seen before", minutes: 0.6, measure: (*bench).restart,
+			tables: []table{{"", []column{{"first token", "first token, s"}, {"start", "of it until healthy, s"}, {"computed", "prompt tokens computed"}}}},
+			goals:  []goal{{"process start → first token, 600-token prompt seen before the restart", "llama-server", "≤ 1/4", "restart", ratioToBest("restart", "first token", 0.25)}},
+		},
+		{
+			name: "memory", title: "Start and memory, 16 sequences, 8192 cells", minutes: 1.5, measure: (*bench).memory,
+			tables: []table{{"", []column{{"start", "start until healthy, s"}, {"memory", "memory with 16 sequences, MiB"}}}},
+			goals: []goal{
+				{"load of the model: start until healthy", "llama-server", "≤ 1.0", "memory start", ratioToBest("memory", "start", 1)},
+				{"RSS at 16 sequences", "llama-server", "≤ 1.05", "memory", ratioToBest("memory", "memory", 1.05)},
+			},
+		},
+		{
+			name: "open-close", title: "Memory after engines were opened and closed", minutes: 1, measure: (*bench).openClose,
+			tables: []table{{"", []column{{"few", "after 5, MiB"}, {"many", "after 100, MiB"}, {"growth", "ratio"}}}},
+			goals:  []goal{{"RSS after 100 open/close rounds", "after 5 rounds", "≤ 1.05", "open-close", atMost("open-close", "growth", 1.05, "times")}},
+		},
+	}
+}
+
+func pairTables(unit string) []table {
+	return []table{{"", []column{{"ratio", "ratio, 95 % interval"}, {"ours", "ours, " + unit}, {"theirs", "theirs, " + unit}}}}
 }
 
 // across are the goals about several rows.
@@ -57,6 +154,8 @@ func across() []goal {
 			{"shared, again", "shared", "again wall", "again gap p99"},
 			{"shared, new questions", "shared", "new wall", "new gap p99"},
 			{"different", "different", "cold wall", "cold gap p99"},
+			{"arrival", "arrival", "wall", "gap p99"},
+			{"agent traffic", "agent", "agent wall", "agent gap p99"},
 		})},
 	}
 }

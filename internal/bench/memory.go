@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+)
+
+const mb = 1 << 20
+
+// memory is the time of the start and what 16 sequences take; the default model's
+// context, which is our default, has 8192 cells.
+func (b *bench) memory(ctx context.Context, row string) error {
+	settings := []setting{ours(oursName), b.llamaServer("-np 16 -c 8192"), b.llamaServer("-np 16 -c 8192 -kvu")}
+	return b.loads(ctx, row, settings, func(ctx context.Context, v *server) (metrics, error) {
+		m := metrics{"start": v.ready.Seconds()}
+		if _, err := (client{url: v.url}).askAll(ctx, questions(1000, 1)); err != nil {
+			return nil, err
+		}
+		bytes, err := v.memory()
+		m["memory"] = float64(bytes) / mb
+		return m, err
+	})
+}
+
+const (
+	fewRounds  = 5
+	manyRounds = 100
+	// childOpenClose as the first argument makes this program the child that openClose measures.
+	childOpenClose = "open-close"
+)
+
+// openClose is the memory of a process that has opened and closed engines.
+func (b *bench) openClose(ctx context.Context, row string) error {
+	argv := []string{os.Args[0], childOpenClose, b.model}
+	c := b.begin(row, oursName, []string{"bench", childOpenClose, b.model})
+	for len(c.Rounds) < b.rounds {
+		err := b.measure(ctx, c, func(ctx context.Context) (metrics, error) {
+			out, err := output(ctx, argv)
+			if err != nil {
+				return nil, err
+			}
+			var few, many int
+			if _, err := fmt.Sscan(string(out), &few, &many); err != nil {
+				return nil, err
+			}
+			return metrics{"few": float64(few) / mb, "many": float64(many) / mb, "growth": float64(many) / float64(few)}, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openAndClose is the child: it prints its resident memory after a few rounds and after many.
+func openAndClose(ctx context.Context, model string) error {
+	for i := 1; i <= manyRounds; i++ {
+		e, err := engine.Open(ctx, model, engine.Params{NCtx: 2048})
+		if err != nil {
+			return err
+		}
+		_, err = generate(ctx, e, []llama.Token{1, 2, 3, 4}, 4, &llama.SamplerParams{})
+		if err := errors.Join(err, e.Close()); err != nil {
+			return err
+		}
+		if i == fewRounds || i == manyRounds {
+			status, err := os.ReadFile("/proc/self/status")
+			if err != nil {
+				return err
+			}
+			resident, err := parseResident(status)
+			if err != nil {
+				return err
+			}
+			fmt.Println(resident)
+		}
+	}
+	return nil
+}
+
+// parseResident reads /proc/PID/status.
+func parseResident(status []byte) (int, error) {
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
+			return kb << 10, err
+		}
+	}
+	return 0, errors.New("/proc/PID/status has no VmRSS")
+}
