@@ -73,7 +73,6 @@ func (f *chatFlags) run(ctx context.Context, std stdio) (err error) {
 	if f.system != "" {
 		c.setSystem(f.system)
 	}
-	f.engine.params.MaxKept = 1 // a turn goes on where the last one ended
 	e, m, err := f.engine.open(ctx, std, 1)
 	if err != nil {
 		return err

@@ -30,7 +30,7 @@ func chat(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	e, err := engine.Open(ctx, model.Path, engine.Params{MaxSequences: 1, MaxKept: 1})
+	e, err := engine.Open(ctx, model.Path, engine.Params{MaxSequences: 1})
 	if err != nil {
 		return err
 	}

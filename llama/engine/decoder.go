@@ -14,6 +14,7 @@ type contextDecoder struct {
 	ctx   *llama.Context
 	batch *llama.Batch
 	rows  []llama.SampleRow
+	spare llama.SeqID // no sequence's: segments of states pass through it
 	log   *slog.Logger
 }
 
@@ -82,13 +83,50 @@ func (d *contextDecoder) share() bool {
 }
 
 func (d *contextDecoder) copy(src, dst llama.SeqID, n int) bool {
-	err := d.ctx.Memory().SeqCopy(src, dst, 0, llama.Pos(n))
-	if err == nil && d.posMax(dst) == llama.Pos(n-1) {
+	if d.lend(src, dst, 0, n) {
+		return true
+	}
+	d.truncate(dst, 0)
+	return false
+}
+
+// lend lets dst share tokens of src. Where it reports false, dst may have a part of them.
+func (d *contextDecoder) lend(src, dst llama.SeqID, from, to int) bool {
+	err := d.ctx.Memory().SeqCopy(src, dst, llama.Pos(from), llama.Pos(to))
+	if err == nil && d.posMax(dst) == llama.Pos(to-1) {
 		return true
 	}
 	d.log.Error("engine: a prefix was not shared", "sequence", src, "error", err)
-	d.truncate(dst, 0)
 	return false
+}
+
+// save takes the segment out by way of the spare sequence: llama.cpp copies whole sequences only.
+func (d *contextDecoder) save(id llama.SeqID, from, to int) []byte {
+	defer d.truncate(d.spare, 0)
+	if !d.lend(id, d.spare, from, to) {
+		return nil
+	}
+	data, err := d.ctx.Memory().SeqState(d.spare, llama.StateWhole)
+	if err != nil {
+		d.log.Error("engine: a prefix was not parked", "sequence", id, "error", err)
+	}
+	return data
+}
+
+func (d *contextDecoder) restore(id llama.SeqID, saved []byte, from, to int) int {
+	defer d.truncate(d.spare, 0)
+	if err := d.ctx.Memory().SetSeqState(d.spare, saved, llama.StateWhole); err != nil {
+		d.log.Error("engine: a parked prefix was not brought back", "sequence", id, "error", err)
+		return from
+	}
+	if d.lend(d.spare, id, from, to) {
+		return to
+	}
+	if !d.share() {
+		from = 0
+	}
+	d.truncate(id, from)
+	return from
 }
 
 // truncate to nothing works with every kind of memory.

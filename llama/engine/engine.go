@@ -27,14 +27,8 @@ type Params struct {
 	NBatch, NUBatch int
 	NThreads        int // 0 = the physical cores
 	FlashAttn       llama.FlashAttn
-	// MaxSequences is the most requests that run at once, at most 256; 0 = 4.
+	// MaxSequences is the most requests that run at once, at most 255; 0 = 4.
 	MaxSequences int
-	// MaxKept is the most requests that stay in the cache when they have ended, for
-	// later ones whose prompts begin alike, until room is needed: a conversation that
-	// goes on is not read again. With MaxSequences at most 256; 0 = none, because what
-	// they hold makes every step of others slower, by 4 % for 500 tokens of a small
-	// model. Requests that run together share their beginnings in any case.
-	MaxKept int
 	// Pace is the time of a step for which prompts are computed beside requests that
 	// generate: their longest wait for a token. Shorter steps compute prompts more
 	// slowly. 0 = 800 ms; -1 = steps of NBatch tokens whatever they take.
@@ -62,6 +56,8 @@ type Params struct {
 	// WorkerPath is the lm-sandbox program of the same version, for programs that do
 	// not call [RunWorker]; "" = this program, or else what PATH has.
 	WorkerPath string
+	// Cache is about what stays of requests that have ended.
+	Cache CacheParams
 }
 
 // Preflight looks at what llama.cpp does not: package gpu behind one tells why a GPU cannot be used.
@@ -73,7 +69,8 @@ type Preflight interface {
 
 const (
 	defaultSequences = 4
-	mostSequences    = 256 // LLAMA_MAX_SEQ
+	mostSequences    = 255 // LLAMA_MAX_SEQ, and one is spare
+	defaultHostBytes = 1 << 30
 	defaultQueue     = 256
 	defaultBatch     = 512
 )
@@ -183,8 +180,8 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	}
 	e.eogBias = sync.OnceValue(func() map[llama.Token]float32 { return eogBias(m.Vocab()) })
 	e.longestPiece = sync.OnceValue(func() int { return longestPiece(m.Vocab()) })
-	dec := &contextDecoder{ctx: e.ctx, batch: e.batch, log: p.Logger}
-	sched := newScheduler(cells, batch, p.MaxSequences, p.MaxKept, dec)
+	dec := &contextDecoder{ctx: e.ctx, batch: e.batch, log: p.Logger, spare: llama.SeqID(p.MaxSequences)}
+	sched := newScheduler(cells, batch, p.MaxSequences, p.Cache.HostBytes, dec)
 	sched.quota = p.MaxCellsPerCaller
 	e.loop = newLoop(dec, sched, m.Vocab().IsEOG, p.Logger)
 	e.loop.maxWait = p.MaxWait
@@ -195,7 +192,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 // context is the context of an engine with these parameters, which are complete.
 func (p *Params) context() llama.ContextParams {
 	return llama.ContextParams{
-		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: p.MaxSequences + p.MaxKept, NOutputsMax: p.MaxSequences + p.MaxKept,
+		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: p.MaxSequences + 1, NOutputsMax: p.MaxSequences + 1,
 		NThreads: p.NThreads, FlashAttn: p.FlashAttn, KVUnified: true,
 	}
 }
@@ -224,8 +221,11 @@ func (p *Params) complete() error {
 	if p.NCtx != 0 && p.NCtx < p.MaxSequences {
 		return invalid("Params.NCtx", "%d: want at least one cell for each of the %d sequences", p.NCtx, p.MaxSequences)
 	}
-	if most := mostSequences - p.MaxSequences; p.MaxKept < 0 || p.MaxKept > most {
-		return invalid("Params.MaxKept", "%d: want 0 to %d, which with MaxSequences makes %d", p.MaxKept, most, mostSequences)
+	switch {
+	case p.Cache.HostBytes < -1:
+		return invalid("Params.Cache.HostBytes", "%d: want -1 or more", p.Cache.HostBytes)
+	case p.Cache.HostBytes == 0:
+		p.Cache.HostBytes = defaultHostBytes
 	}
 	if p.MaxCellsPerCaller < 0 {
 		return invalid("Params.MaxCellsPerCaller", "%d is negative", p.MaxCellsPerCaller)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -27,13 +28,14 @@ func tokensOf(cells []*fakeCell) []llama.Token {
 // is a function of all tokens before it, so that a token fed twice, never, or
 // at the wrong place shows in the output.
 type fakeDecoder struct {
-	t     *testing.T
-	cells int
-	fail  func(step int) error // nil: never
-	gate  chan struct{}        // where set, a step waits for a value or an abort
-	order func([]feed)         // where set, sees each step
-	noEOG bool                 // the model never ends by itself
-	whole bool                 // only whole sequences can be gone on with
+	t      *testing.T
+	cells  int
+	fail   func(step int) error   // nil: never
+	gate   chan struct{}          // where set, a step waits for a value or an abort
+	order  func([]feed)           // where set, sees each step
+	noEOG  bool                   // the model never ends by itself
+	whole  bool                   // only whole sequences can be gone on with
+	refuse func(restore int) bool // nil: never
 
 	mu       sync.Mutex // of the fields below
 	memory   map[llama.SeqID][]*fakeCell
@@ -42,6 +44,7 @@ type fakeDecoder struct {
 	isClosed bool
 	held     bool
 	returns  int // of decode
+	restores int
 }
 
 func newFakeDecoder(t *testing.T, cells int) *fakeDecoder {
@@ -157,6 +160,48 @@ func (d *fakeDecoder) copy(src, dst llama.SeqID, n int) bool {
 	return true
 }
 
+// save and restore have their own cells.
+func (d *fakeDecoder) save(id llama.SeqID, from, to int) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := d.memory[id]
+	if to > len(m) || d.whole && to != len(m) {
+		return nil
+	}
+	var b []byte
+	for i := from; i < to; i++ {
+		b = binary.LittleEndian.AppendUint32(b, uint32(i))
+		b = binary.LittleEndian.AppendUint32(b, uint32(m[i].token))
+	}
+	return b
+}
+
+func (d *fakeDecoder) restore(id llama.SeqID, saved []byte, from, to int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m := slices.Clip(d.memory[id])
+	if len(m) != from || d.cellsInUse()+len(saved)/8 > d.cells {
+		d.t.Errorf("sequence %d has %d tokens, is given those from %d; %d cells in use, %d more", id, len(m), from, d.cellsInUse(), len(saved)/8)
+	}
+	d.restores++
+	if d.refuse != nil && d.refuse(d.restores) {
+		return from
+	}
+	for ; len(saved) > 0; saved = saved[8:] {
+		if i := int(binary.LittleEndian.Uint32(saved)); i >= from && i < to {
+			if i != len(m) {
+				d.t.Errorf("token %d is restored at %d", i, len(m))
+			}
+			m = append(m, &fakeCell{llama.Token(binary.LittleEndian.Uint32(saved[4:]))})
+		}
+	}
+	if len(m) != to {
+		d.t.Errorf("restored to %d, want %d", len(m), to)
+	}
+	d.memory[id] = m
+	return to
+}
+
 func (d *fakeDecoder) truncate(id llama.SeqID, n int) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -229,15 +274,15 @@ func (d *fakeDecoder) cellsInUse() int {
 
 // startLoop starts a loop that keeps nothing of what has ended.
 func startLoop(t *testing.T, d decoder, batch, sequences int) *loop {
-	return startKeeping(t, d, batch, sequences, 0)
+	return startKeeping(t, d, batch, sequences, -1)
 }
 
-func startKeeping(t *testing.T, d decoder, batch, sequences, keep int) *loop {
+func startKeeping(t *testing.T, d decoder, batch, sequences int, host int64) *loop {
 	cells := 100
 	if f, ok := d.(*fakeDecoder); ok {
 		cells = f.cells
 	}
-	l := newLoop(d, newScheduler(cells, batch, sequences, keep, d), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
+	l := newLoop(d, newScheduler(cells, batch, sequences, host, d), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
 	go l.run()
 	t.Cleanup(l.close)
 	return l

@@ -217,17 +217,13 @@ func (l *loop) step() {
 // advance books what the step did for one sequence.
 func (l *loop) advance(f *feed, now time.Time) {
 	seq := f.seq
-	if n := min(f.n, seq.prompt-seq.past); n > 0 && seq.discarded == 0 {
-		seq.computed += n
-		l.counts.prompt += uint64(n)
-	}
-	seq.past += f.n
+	l.counts.prompt += uint64(seq.computes(f.n))
 	if seq.cancelled || !f.sample {
 		return
 	}
 	for i, token := range f.tokens {
 		if i > 0 {
-			seq.past++ // the token before
+			seq.computes(1) // the token before
 		}
 		if l.output(seq, token, now); seq.state == ended {
 			return
@@ -321,7 +317,7 @@ func (l *loop) end(seq *sequence, reason FinishReason, err error) {
 		})
 	}
 	seq.reason, seq.err = reason, err
-	l.counts.cached += uint64(min(seq.cached, seq.prompt))
+	l.counts.cached += uint64(seq.cached)
 	switch {
 	case errors.Is(err, ErrBusy):
 		l.counts.rejected++

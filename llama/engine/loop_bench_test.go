@@ -26,7 +26,7 @@ func BenchmarkLoopStep(b *testing.B) {
 	for _, sequences := range []int{1, 16, 128} {
 		b.Run(fmt.Sprintf("sequences=%d", sequences), func(b *testing.B) {
 			d := instantDecoder{newFakeDecoder(nil, 1<<30)}
-			l := newLoop(d, newScheduler(d.cells, 512, sequences, 0, d), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
+			l := newLoop(d, newScheduler(d.cells, 512, sequences, -1, d), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
 			b.ReportAllocs()
 			var consumers sync.WaitGroup
 			for range sequences {

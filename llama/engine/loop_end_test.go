@@ -205,7 +205,7 @@ func TestLoopSurvivesFailedSteps(t *testing.T) {
 			l.cancel(b)
 			return &llama.DecodeError{Code: 1}
 		}
-		l = newLoop(d, newScheduler(d.cells, 8, 2, 0, d), func(llama.Token) bool { return false }, slog.New(slog.DiscardHandler))
+		l = newLoop(d, newScheduler(d.cells, 8, 2, -1, d), func(llama.Token) bool { return false }, slog.New(slog.DiscardHandler))
 		l.submit(a)
 		l.submit(b)
 		go l.run()

@@ -18,7 +18,7 @@ func gated(t *testing.T) (l *loop, d *fakeDecoder, steps chan int) {
 	d.gate, d.noEOG = make(chan struct{}), true
 	steps = make(chan int, 100)
 	d.order = func(feeds []feed) { steps <- len(feeds) }
-	l = newLoop(d, newScheduler(d.cells, 32, 4, 0, d), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
+	l = newLoop(d, newScheduler(d.cells, 32, 4, -1, d), func(tok llama.Token) bool { return tok == fakeEOG }, slog.New(slog.DiscardHandler))
 	l.together = time.Hour
 	go l.run()
 	t.Cleanup(l.close)

@@ -10,10 +10,11 @@ import (
 // one has computed them, and for which an ended sequence stays.
 const minShare = 16
 
-// kept is a sequence that has ended and is still in memory.
+// kept is a sequence that has ended and is still in memory: until another one
+// runs, whose steps its cells would make slower. Then it is parked.
 type kept struct {
 	leaf   *node
-	scope  string
+	key    key
 	tokens []llama.Token
 }
 
@@ -35,18 +36,19 @@ func (s *scheduler) place(seq *sequence) bool {
 	}
 	switch {
 	case donor == nil:
-		seq.leaf = s.tree.open(s.tree.root(seq.scope), s.takeID())
+		seq.leaf = s.tree.open(s.tree.root(seq.key), s.takeID())
 	case from != nil && (n == len(from.tokens) || len(s.free) == 0 || s.tree.cells+room-n > s.cells):
 		seq.leaf, n = s.inherit(from, n)
 	default:
 		if from != nil {
 			s.touch(from)
 		}
-		seq.leaf, n = s.joined(seq.scope, donor, n, s.takeID())
+		seq.leaf, n = s.joined(seq.key, donor, n, s.takeID())
 	}
-	seq.past, seq.apart = n, false
-	seq.cached += n
+	seq.apart = false
 	s.tree.reserve(seq.leaf, room)
+	seq.took(s.unpark(seq, n))
+	seq.leaf.tokens = seq.tokens[seq.leaf.start:seq.past]
 	return true
 }
 
@@ -55,12 +57,12 @@ func (s *scheduler) place(seq *sequence) bool {
 func (s *scheduler) match(seq *sequence) (*node, int) {
 	prompt := seq.tokens[:len(seq.tokens)-1]
 	if s.mem.share() {
-		return s.tree.match(seq.scope, prompt)
+		return s.tree.match(seq.key, prompt)
 	}
 	var leaf *node
 	longest := 0
 	for _, k := range s.kept {
-		if n := len(k.tokens); k.scope == seq.scope && n > longest && n <= len(prompt) && common(k.tokens, prompt) == n {
+		if n := len(k.tokens); k.key == seq.key && n > longest && n <= len(prompt) && common(k.tokens, prompt) == n {
 			leaf, longest = k.leaf, n
 		}
 	}
@@ -74,50 +76,57 @@ func (s *scheduler) takeID() llama.SeqID {
 }
 
 // joined is a new leaf with the first n tokens of a donor, or with none.
-func (s *scheduler) joined(scope string, donor *node, n int, id llama.SeqID) (*node, int) {
+func (s *scheduler) joined(k key, donor *node, n int, id llama.SeqID) (*node, int) {
 	if !s.mem.copy(donor.id, id, n) {
-		return s.tree.open(s.tree.root(scope), id), 0
+		return s.tree.open(s.tree.root(k), id), 0
 	}
 	return s.tree.fork(donor, n, id), n
 }
 
 // inherit goes on where an ended sequence was, with its first n tokens.
 func (s *scheduler) inherit(k *kept, n int) (*node, int) {
+	if len(k.tokens)-n >= minShare {
+		s.save(k.leaf, k.key, k.tokens)
+	}
 	s.unkeep(k)
 	id := k.leaf.id
 	if n < len(k.tokens) && !s.mem.truncate(id, n) {
-		s.forget(k.leaf, k.scope)
-		return s.tree.open(s.tree.root(k.scope), id), 0
+		s.forget(k.leaf, k.key)
+		return s.tree.open(s.tree.root(k.key), id), 0
 	}
 	leaf := s.tree.fork(k.leaf, n, id)
 	s.tree.close(k.leaf)
 	return leaf, n
 }
 
-// keepPrefix leaves an ended sequence in memory, in place of the one that has
-// not been used for longest.
+// keepPrefix leaves an ended sequence in memory.
 func (s *scheduler) keepPrefix(seq *sequence) {
-	if s.keep == 0 || seq.past < minShare || seq.apart {
+	if s.parking == nil || seq.past < minShare || seq.apart {
 		s.release(seq)
 		return
-	}
-	if len(s.kept) == s.keep {
-		s.evict(nil)
 	}
 	leaf := seq.leaf
 	leaf.tokens = seq.tokens[leaf.start:seq.past]
 	s.tree.reserve(leaf, 0) // none but those in use
-	s.kept = append(s.kept, &kept{leaf, seq.scope, seq.tokens[:seq.past]})
+	s.kept = append(s.kept, &kept{leaf, seq.key, seq.tokens[:seq.past]})
 	s.leave(seq)
 }
 
-// evict frees the kept sequence that has not been used for longest, other than one.
+// parkKept makes room for those that run.
+func (s *scheduler) parkKept() {
+	for len(s.running) > 0 && s.evict(nil) {
+	}
+}
+
+// evict parks the kept sequence that has not been used for longest, other than one.
 func (s *scheduler) evict(other *kept) bool {
 	i := slices.IndexFunc(s.kept, func(k *kept) bool { return k != other })
 	if i < 0 {
 		return false
 	}
-	s.drop(s.kept[i])
+	k := s.kept[i]
+	s.save(k.leaf, k.key, k.tokens)
+	s.drop(k)
 	return true
 }
 
@@ -125,7 +134,46 @@ func (s *scheduler) evict(other *kept) bool {
 func (s *scheduler) drop(k *kept) {
 	s.unkeep(k)
 	s.free = append(s.free, k.leaf.id)
-	s.forget(k.leaf, k.scope)
+	s.forget(k.leaf, k.key)
+}
+
+// save parks a copy of what memory has of a leaf's sequence.
+func (s *scheduler) save(leaf *node, k key, tokens []llama.Token) {
+	if s.parking == nil {
+		return
+	}
+	borders := []int{len(tokens)}
+	for n := leaf.parent; n.parent != nil; n = n.parent {
+		borders = append(borders, n.end())
+	}
+	slices.Reverse(borders)
+	s.parking.save(k, tokens, borders, func(from, to int) []byte { return s.mem.save(leaf.id, from, to) })
+}
+
+// unpark brings back what is parked of a sequence's tokens behind the first n, which are
+// in memory. It returns how many are there.
+func (s *scheduler) unpark(seq *sequence, n int) int {
+	if s.parking == nil || s.parking.whole && n > 0 {
+		return n
+	}
+	g, end := s.parking.match(seq.key, seq.tokens[:len(seq.tokens)-1])
+	if end < n+minShare {
+		return n
+	}
+	s.parking.touch(g)
+	for _, p := range g.path(end) {
+		if p.to <= n {
+			continue
+		}
+		if s.tree.cells-(seq.leaf.room()-n)+len(p.tokens) > s.cells {
+			break // a segment is brought back as a whole, and then cut
+		}
+		if n = s.mem.restore(seq.leaf.id, p.data, n, p.to); n != p.to {
+			s.parking.drop(p.segment)
+			break
+		}
+	}
+	return n
 }
 
 func (s *scheduler) unkeep(k *kept) {
@@ -154,7 +202,7 @@ func (s *sequence) waits(before []*sequence) bool {
 	}
 	s.leader = nil
 	for _, l := range before {
-		if l.leader != nil || l.scope != s.scope {
+		if l.leader != nil || l.key != s.key {
 			continue
 		}
 		if n := common(l.tokens, s.tokens[:len(s.tokens)-1]); n >= s.past+minShare && l.past < n {
@@ -180,9 +228,8 @@ func (s *scheduler) rejoin(seq *sequence) {
 	id, room := seq.leaf.id, seq.leaf.room()
 	s.mem.truncate(id, 0)
 	old := seq.leaf
-	seq.leaf, n = s.joined(seq.scope, donor, n, id)
+	seq.leaf, n = s.joined(seq.key, donor, n, id)
 	s.tree.close(old)
 	s.tree.reserve(seq.leaf, room)
-	seq.cached += max(0, n-seq.past)
-	seq.past = n
+	seq.took(n)
 }

@@ -16,7 +16,7 @@ import (
 // computed and what memory had, and each of them continues its own prompt.
 func TestPrefixUsage(t *testing.T) {
 	const requests = 6
-	e := newEngine(t, engine.Params{NCtx: 2048, MaxSequences: requests, MaxKept: 2})
+	e := newEngine(t, engine.Params{NCtx: 2048, MaxSequences: requests})
 	begin := strings.Repeat("Paris is the capital of France. Rome is the capital of Italy. Madrid is the capital of Spain. ", 6)
 	countries := []string{"France", "Italy", "Spain", "France", "Italy", "Spain"}
 	cities := []string{"Paris", "Rome", "Madrid", "Paris", "Rome", "Madrid"}
@@ -59,7 +59,7 @@ func TestPrefixOfSlidingWindow(t *testing.T) {
 	m, err := load("gemma3-270m")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.Close()) })
-	e, err := engine.New(m, engine.Params{NCtx: 2048, NThreads: 1, MaxKept: 2})
+	e, err := engine.New(m, engine.Params{NCtx: 2048, NThreads: 1})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
 

@@ -16,10 +16,11 @@ import (
 func TestPrefixesChangeNoOutput(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		cells, sequences, keep := 80+r.IntN(300), 1+r.IntN(6), r.IntN(8)
+		cells, sequences, host := 80+r.IntN(300), 1+r.IntN(6), int64(r.IntN(8000)-1)
 		d := newFakeDecoder(t, cells)
 		d.whole = seed%4 == 3
-		l := startKeeping(t, d, 1+r.IntN(64), sequences, keep)
+		d.refuse = func(n int) bool { return n%7 == 6 }
+		l := startKeeping(t, d, 1+r.IntN(64), sequences, host)
 		trunks := [][]llama.Token{randomPrompt(r, cells), randomPrompt(r, cells)}
 		copy(trunks[1], trunks[0][:cells/3])
 		var seqs []*sequence
@@ -33,7 +34,7 @@ func TestPrefixesChangeNoOutput(t *testing.T) {
 				prompt = prompt[:min(len(prompt), cells)]
 			}
 			s := newTestSequence(prompt, min(len(prompt)+1+r.IntN(cells), cells+1))
-			s.scope = []string{"", "a"}[r.IntN(2)]
+			s.key.scope = []string{"", "a"}[r.IntN(2)]
 			seqs = append(seqs, s)
 			l.submit(s)
 			if r.IntN(6) == 0 {
@@ -50,18 +51,26 @@ func TestPrefixesChangeNoOutput(t *testing.T) {
 				continue
 			}
 			require.Equal(t, reference(s.tokens[:s.prompt], s.limit), outputOf(s), "seed %d request %d", seed, i)
+			require.LessOrEqual(t, s.cached, s.prompt)
+			require.GreaterOrEqual(t, s.cached+s.computed, s.prompt)
 			if l.sched.preempted == 0 {
 				require.Equal(t, s.prompt, s.cached+s.computed, "seed %d request %d", seed, i)
 			}
 		}
 		require.Equal(t, d.used(), l.sched.tree.cells)
-		require.LessOrEqual(t, len(l.sched.kept), keep)
 		for l.sched.evict(nil) {
+		}
+		if p := l.sched.parking; p != nil {
+			require.LessOrEqual(t, p.bytes, host)
+			p.most = 0
+			p.trim()
+			require.Zero(t, p.count)
+			require.Empty(t, p.roots)
 		}
 		require.Zero(t, d.used(), "cells left")
 		require.Zero(t, l.sched.tree.cells)
 		require.Empty(t, l.sched.tree.roots)
-		require.Len(t, l.sched.free, sequences+keep)
+		require.Len(t, l.sched.free, sequences)
 	}
 }
 
@@ -71,7 +80,7 @@ func TestPrefixIsComputedOnce(t *testing.T) {
 	d := newFakeDecoder(t, 8192)
 	d.noEOG = true
 	d.gate = make(chan struct{})
-	l := startKeeping(t, d, 256, requests, requests)
+	l := startKeeping(t, d, 256, requests, 1<<20)
 	r := rand.New(rand.NewPCG(1, 1))
 	prefix := randomPrompt(r, shared)
 	var seqs []*sequence
@@ -97,7 +106,7 @@ func TestPrefixIsComputedOnce(t *testing.T) {
 	require.Equal(t, 1, again.computed, "all but the last token, which is sampled from")
 
 	other := newTestSequence(again.tokens[:shared+tail], shared+tail+8)
-	other.scope = "other"
+	other.key.scope = "other"
 	l.submit(other)
 	<-other.retired
 	require.Equal(t, shared+tail, other.computed, "nothing is shared between scopes")
@@ -109,7 +118,7 @@ func TestPrefixOutlivesItsLeader(t *testing.T) {
 	d.gate = make(chan struct{})
 	inStep := make(chan struct{}, 1000)
 	d.order = func([]feed) { inStep <- struct{}{} }
-	l := startKeeping(t, d, 50, 4, 4)
+	l := startKeeping(t, d, 50, 4, 1<<20)
 	r := rand.New(rand.NewPCG(2, 1))
 	prefix := randomPrompt(r, 400)
 	seqs := make([]*sequence, 3)

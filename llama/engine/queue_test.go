@@ -23,13 +23,15 @@ type simulation struct {
 // noMemory shares nothing.
 type noMemory struct{}
 
-func (noMemory) share() bool                             { return false }
-func (noMemory) copy(llama.SeqID, llama.SeqID, int) bool { return false }
-func (noMemory) shift(llama.SeqID, int, int) bool        { return false }
-func (noMemory) truncate(llama.SeqID, int) bool          { return true }
+func (noMemory) share() bool                               { return false }
+func (noMemory) copy(llama.SeqID, llama.SeqID, int) bool   { return false }
+func (noMemory) truncate(llama.SeqID, int) bool            { return true }
+func (noMemory) save(llama.SeqID, int, int) []byte         { return nil }
+func (noMemory) restore(llama.SeqID, []byte, int, int) int { return 0 }
+func (noMemory) shift(llama.SeqID, int, int) bool          { return false }
 
 func newSimulation(t *testing.T, cells, sequences int) *simulation {
-	return &simulation{scheduler: newScheduler(cells, 64, sequences, 0, noMemory{}), t: t, now: time.Unix(1e6, 0)}
+	return &simulation{scheduler: newScheduler(cells, 64, sequences, -1, noMemory{}), t: t, now: time.Unix(1e6, 0)}
 }
 
 // add submits a request for n tokens with a prompt of as many.
@@ -192,7 +194,7 @@ func TestSchedulerProperty(t *testing.T) {
 				}
 				return nil
 			}
-			l := startKeeping(t, d, 8+r.IntN(32), 1+r.IntN(6), r.IntN(4))
+			l := startKeeping(t, d, 8+r.IntN(32), 1+r.IntN(6), int64(r.IntN(8000)-1))
 			quota := 0
 			if r.IntN(2) == 0 {
 				quota = 60 + r.IntN(60)

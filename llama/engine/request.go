@@ -151,7 +151,7 @@ func (e *Engine) newSequence(prompt []llama.Token, scope string, pace time.Durat
 		room, reason = maxTokens, FinishLength
 	}
 	return &sequence{
-		prompt: len(prompt), scope: scope, pace: e.pace(pace), limit: len(prompt) + room, limitReason: reason, tokens: slices.Clone(prompt),
+		prompt: len(prompt), key: key{scope: scope}, pace: e.pace(pace), limit: len(prompt) + room, limitReason: reason, tokens: slices.Clone(prompt),
 		sampler: sampler, text: text, out: newMailbox[output](), retired: make(chan struct{}),
 	}, nil
 }

@@ -20,16 +20,16 @@ import (
 // queue.go.
 //
 // Prefixes: what a sequence has in memory is shared with every other one whose
-// prompt begins alike, and stays when it has ended, until its cells or its id
-// are wanted: those that nobody has used for longest go first (prefix.go).
+// prompt begins alike (prefix.go), and stays when it has ended: in the context
+// while nothing else runs, then parked in main memory (parking.go).
 type scheduler struct {
 	capacity int // cells of the context, shared by all sequences
 	cells    int // cells that may be reserved: capacity, less while shrunk
 	batch    int // tokens a step computes at most; at least as many as can run
 	headroom int // cells reserved ahead
 	most     int // sequences that can run
-	keep     int // sequences that stay when they have ended
 	mem      memory
+	parking  *parking // nil: nothing stays of what has ended
 	pace     pace
 
 	contended bool // another engine waits for this one's step
@@ -53,6 +53,13 @@ type memory interface {
 	// copy makes dst, which is empty, share the first n tokens of src; it reports
 	// false, and dst is empty, where that cannot be had.
 	copy(src, dst llama.SeqID, n int) bool
+	// save copies what memory has of tokens from to to, which are the last ones
+	// unless parts can be shared; nil where that cannot be had.
+	save(id llama.SeqID, from, to int) []byte
+	// restore gives a sequence of from tokens those up to to out of a copy, whose
+	// tokens begin at from or before. It returns the number of its tokens: to, or
+	// where that cannot be had from, or 0.
+	restore(id llama.SeqID, saved []byte, from, to int) int
 	// truncate leaves the first n tokens, none for 0.
 	truncate(id llama.SeqID, n int) bool
 	// shift discards n tokens behind the first keep ones and moves up the others; it
@@ -70,19 +77,22 @@ type feed struct {
 	err    error         // result: this sequence alone failed
 }
 
-func newScheduler(cells, batch, sequences, keep int, mem memory) *scheduler {
+// newScheduler makes a scheduler that parks up to host bytes, nothing for -1.
+func newScheduler(cells, batch, sequences int, host int64, mem memory) *scheduler {
 	s := &scheduler{
 		capacity: cells,
 		cells:    cells,
 		batch:    max(batch, sequences),
 		headroom: max(1, cells/(4*sequences)),
 		most:     sequences,
-		keep:     keep,
 		mem:      mem,
 		tree:     newTree(),
 		callers:  map[string]*caller{},
 	}
-	for id := sequences + keep - 1; id >= 0; id-- {
+	if host >= 0 {
+		s.parking = newParking(host, !mem.share())
+	}
+	for id := sequences - 1; id >= 0; id-- {
 		s.free = append(s.free, llama.SeqID(id))
 	}
 	return s
@@ -119,7 +129,9 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 	if target > 0 {
 		room = min(room, s.pace.tokens(target, s.tree.cells, room))
 	}
-	return s.planPrompts(feeds, room)
+	feeds = s.planPrompts(feeds, room)
+	s.parkKept()
+	return feeds
 }
 
 // steps is how many times in a row what was planned can be computed, the sampled
@@ -192,8 +204,11 @@ func (s *scheduler) grow(seq *sequence) bool {
 	}
 }
 
-// preempt returns a running sequence to the queue.
+// preempt parks a running sequence and returns it to the queue.
 func (s *scheduler) preempt(seq *sequence) {
+	if !seq.apart {
+		s.save(seq.leaf, seq.key, seq.tokens[:seq.past])
+	}
 	s.release(seq)
 	seq.state = waiting
 	s.preempted++
@@ -232,7 +247,7 @@ func (s *scheduler) retire(seq *sequence, trusted bool) {
 // release frees the cells and the id of a running sequence.
 func (s *scheduler) release(seq *sequence) {
 	s.free = append(s.free, seq.leaf.id)
-	s.forget(seq.leaf, seq.scope)
+	s.forget(seq.leaf, seq.key)
 	s.leave(seq)
 }
 
@@ -244,10 +259,10 @@ func (s *scheduler) leave(seq *sequence) {
 }
 
 // forget frees what a leaf's sequence has in memory.
-func (s *scheduler) forget(leaf *node, scope string) {
+func (s *scheduler) forget(leaf *node, k key) {
 	s.mem.truncate(leaf.id, 0)
 	s.tree.close(leaf)
-	s.tree.drop(scope)
+	s.tree.drop(k)
 }
 
 // check drops what memory does not hold as it should: a sequence that runs is

@@ -15,8 +15,8 @@ type sequence struct {
 	pace        time.Duration  // the time of a step while this one generates; 0: any
 	priority    int            // higher ones first
 	caller      string         // whose quota and share it uses
-	scope       string         // only sequences of the same one share what is in memory
-	limit       int            // the sequence ends when it has had this many tokens
+	key         key            // only sequences of the same one share what is in memory
+	limit       int            // the sequence ends when it has this many tokens
 	limitReason FinishReason   // of ending so
 	sampler     *llama.Sampler // the loop's, which closes it at the end
 	text        textStage      // the loop's
@@ -39,7 +39,8 @@ type sequence struct {
 	reason    FinishReason  // why it ended; "" where err says it
 	err       error
 	computed  int // tokens of the prompt computed; again after a preemption
-	cached    int // tokens that memory had
+	cached    int // tokens of the prompt that memory had, and that were never computed
+	reached   int // tokens that have been computed or taken from memory once
 
 	leader *sequence // computes tokens up to common that this one is going to share
 	common int
@@ -93,6 +94,25 @@ func (s *sequence) most() int {
 
 // length counts all tokens that the sequence has had.
 func (s *sequence) length() int { return len(s.tokens) + s.discarded }
+
+// took books that memory has the first n tokens.
+func (s *sequence) took(n int) {
+	s.cached += max(0, min(n, s.prompt)-s.reached)
+	s.past, s.reached = n, max(s.reached, n)
+}
+
+// computes books that the next n tokens were computed, and returns how many of
+// them belong to the prompt.
+func (s *sequence) computes(n int) int {
+	prompt := 0
+	if s.discarded == 0 {
+		prompt = max(0, min(n, s.prompt-s.past))
+	}
+	s.computed += prompt
+	s.past += n
+	s.reached = max(s.reached, s.past)
+	return prompt
+}
 
 // timings is valid once the sequence is retired.
 func (s *sequence) timings() Timings {

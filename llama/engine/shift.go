@@ -54,7 +54,7 @@ func (s *scheduler) shift(seq *sequence) bool {
 	s.shifted++
 	old := seq.leaf
 	if old.start > from || len(tokens) > old.cells || !s.mem.shift(old.id, seq.keep, discard) {
-		seq.tokens = tokens
+		seq.tokens, seq.apart = tokens, true
 		s.preempt(seq)
 		return false
 	}
@@ -62,7 +62,7 @@ func (s *scheduler) shift(seq *sequence) bool {
 	seq.leaf = s.tree.open(&node{}, old.id)
 	cells := old.cells
 	s.tree.close(old)
-	s.tree.drop(seq.scope)
+	s.tree.drop(seq.key)
 	s.tree.reserve(seq.leaf, cells)
 	return true
 }

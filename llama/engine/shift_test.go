@@ -35,7 +35,7 @@ func TestShift(t *testing.T) {
 				r := rand.New(rand.NewPCG(3, uint64(keep)))
 				d := newFakeDecoder(t, 4*full)
 				d.noEOG, d.whole = true, whole
-				l := startKeeping(t, d, 16, 3, 3)
+				l := startKeeping(t, d, 16, 3, 1<<20)
 				beginning := randomPrompt(r, 30)
 				var all []*sequence
 				var prompts [][]llama.Token

@@ -9,7 +9,9 @@ type Stats struct {
 	OldestWait             time.Duration // of the requests that have not begun, the longest wait so far
 	Callers                int           // Request.Caller of those that run or wait
 
-	Kept int // requests that have ended and are still in the cache
+	Kept        int   // requests that have ended and are still in the KV cache
+	Parked      int   // pieces of requests that are kept in main memory
+	ParkedBytes int64 // of Params.Cache.HostBytes
 
 	Cells         int // of the KV cache
 	CellsReserved int // by running requests, which reserve them before they need them
@@ -41,6 +43,9 @@ func (e *Engine) Stats() Stats {
 	s.Running = len(l.sched.running)
 	s.Waiting = max(0, s.Waiting-s.Running)
 	s.Kept = len(l.sched.kept)
+	if p := l.sched.parking; p != nil {
+		s.Parked, s.ParkedBytes = p.count, p.bytes
+	}
 	s.Cells, s.CellsReserved = l.sched.capacity, l.sched.inUse()
 	s.CellsKept = l.sched.tree.cells - s.CellsReserved
 	s.CachedTokens = l.counts.cached

@@ -7,11 +7,11 @@ import (
 )
 
 // tree mirrors what the context's memory holds: a radix tree over tokens for
-// each cache scope. A path from a root to a leaf is one sequence; the cells of
+// each key. A path from a root to a leaf is one sequence; the cells of
 // an inner node are shared by all sequences below it. Two nodes may begin with
 // the same tokens: they were computed twice and are two sets of cells.
 type tree struct {
-	roots map[string]*node
+	roots map[key]*node
 	cells int // of all nodes
 }
 
@@ -26,18 +26,18 @@ type node struct {
 	id       llama.SeqID   // of a leaf
 }
 
-func newTree() *tree { return &tree{roots: map[string]*node{}} }
+func newTree() *tree { return &tree{roots: map[key]*node{}} }
 
 func (n *node) end() int { return n.start + len(n.tokens) }
 
 // room is the number of tokens that the sequence of a leaf may have.
 func (n *node) room() int { return n.start + n.cells }
 
-func (t *tree) root(scope string) *node {
-	r := t.roots[scope]
+func (t *tree) root(k key) *node {
+	r := t.roots[k]
 	if r == nil {
 		r = &node{}
-		t.roots[scope] = r
+		t.roots[k] = r
 	}
 	return r
 }
@@ -87,16 +87,16 @@ func (t *tree) close(leaf *node) {
 	}
 }
 
-// drop forgets scopes that have nothing in memory.
-func (t *tree) drop(scope string) {
-	if r := t.roots[scope]; r != nil && len(r.children) == 0 {
-		delete(t.roots, scope)
+// drop forgets a key that has nothing in memory.
+func (t *tree) drop(k key) {
+	if r := t.roots[k]; r != nil && len(r.children) == 0 {
+		delete(t.roots, k)
 	}
 }
 
 // match finds the sequence that shares the most tokens with a prompt.
-func (t *tree) match(scope string, prompt []llama.Token) (leaf *node, n int) {
-	if r := t.roots[scope]; r != nil {
+func (t *tree) match(k key, prompt []llama.Token) (leaf *node, n int) {
+	if r := t.roots[k]; r != nil {
 		leaf, n = r.match(prompt)
 	}
 	return leaf, n

@@ -184,3 +184,18 @@ func (c Context) MemoryPos(s int32) (lo, hi int32) {
 	C.lm_memory_pos(c.p, C.int32_t(s), &a, &b)
 	return int32(a), int32(b)
 }
+
+// StateSeqSize is llama_state_seq_get_size_ext.
+func (c Context) StateSeqSize(s int32, flags uint32) int {
+	return int(C.lm_state_seq_size(c.p, C.int32_t(s), C.uint32_t(flags)))
+}
+
+// StateSeqGet is llama_state_seq_get_data_ext: the number of bytes written, 0 where it failed.
+func (c Context) StateSeqGet(s int32, dst []byte, flags uint32) int {
+	return int(C.lm_state_seq_get(c.p, C.int32_t(s), (*C.uint8_t)(unsafe.SliceData(dst)), C.size_t(len(dst)), C.uint32_t(flags)))
+}
+
+// StateSeqSet is llama_state_seq_set_data_ext: the number of bytes read, 0 where it failed.
+func (c Context) StateSeqSet(s int32, src []byte, flags uint32) int {
+	return int(C.lm_state_seq_set(c.p, C.int32_t(s), (*C.uint8_t)(unsafe.SliceData(src)), C.size_t(len(src)), C.uint32_t(flags)))
+}

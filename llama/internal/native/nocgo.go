@@ -63,6 +63,9 @@ func (Context) MemorySeqKeep(int32) bool                               { return 
 func (Context) MemorySeqAdd(_, _, _, _ int32) bool                     { return false }
 func (Context) MemorySeqDiv(_, _, _, _ int32) bool                     { return false }
 func (Context) MemoryPos(int32) (lo, hi int32)                         { return -1, -1 }
+func (Context) StateSeqSize(int32, uint32) int                         { return 0 }
+func (Context) StateSeqGet(int32, []byte, uint32) int                  { return 0 }
+func (Context) StateSeqSet(int32, []byte, uint32) int                  { return 0 }
 func SetRow(*Row, Sampler, int32)                                      {}
 func RowResult(*Row) ([]int32, error)                                  { return nil, errNoCgo }
 

@@ -161,6 +161,12 @@ bool lm_memory_seq_add(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int3
 bool lm_memory_seq_div(lm_context * c, int32_t seq, int32_t p0, int32_t p1, int32_t d);
 void lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max);
 
+// What the memory holds of one sequence, as bytes. flags: LLAMA_STATE_SEQ_FLAGS_*. 0 = it cannot be had; a set that failed
+// may leave a part behind.
+size_t lm_state_seq_size(lm_context * c, int32_t seq, uint32_t flags);
+size_t lm_state_seq_get(lm_context * c, int32_t seq, uint8_t * dst, size_t n, uint32_t flags);
+size_t lm_state_seq_set(lm_context * c, int32_t seq, const uint8_t * src, size_t n, uint32_t flags);
+
 // ---- placement and memory of a model and a context (shim_fit.cpp)
 
 typedef struct {

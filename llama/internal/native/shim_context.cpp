@@ -118,3 +118,25 @@ void lm_memory_pos(lm_context * c, int32_t seq, int32_t * min, int32_t * max) {
         return true;
     });
 }
+
+// Runs f, which gives a number of bytes; 0 when it throws.
+template <typename F> static size_t count_bytes(F && f) {
+    size_t n = 0;
+    lm::guard(nullptr, [&]() -> int32_t {
+        n = f();
+        return LM_OK;
+    });
+    return n;
+}
+
+size_t lm_state_seq_size(lm_context * c, int32_t seq, uint32_t flags) {
+    return count_bytes([&] { return llama_state_seq_get_size_ext(c->ctx, seq, flags); });
+}
+
+size_t lm_state_seq_get(lm_context * c, int32_t seq, uint8_t * dst, size_t n, uint32_t flags) {
+    return count_bytes([&] { return llama_state_seq_get_data_ext(c->ctx, dst, n, seq, flags); });
+}
+
+size_t lm_state_seq_set(lm_context * c, int32_t seq, const uint8_t * src, size_t n, uint32_t flags) {
+    return count_bytes([&] { return llama_state_seq_set_data_ext(c->ctx, src, n, seq, flags); });
+}
