@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -51,32 +50,4 @@ func TestPrefixUsage(t *testing.T) {
 	require.Positive(t, s.Kept)
 	require.Positive(t, s.CellsKept)
 	requireIdle(t, e)
-}
-
-// TestPrefixOfSlidingWindow: a memory of which no part can be shared is gone on
-// with where it ends, and nowhere else.
-func TestPrefixOfSlidingWindow(t *testing.T) {
-	m, err := load("gemma3-270m")
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, m.Close()) })
-	e, err := engine.New(m, engine.Params{NCtx: 2048, NThreads: 1})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, e.Close()) })
-
-	prompt, err := m.Vocab().Tokenize(strings.Repeat("One two three four five six seven eight. ", 70), true, false)
-	require.NoError(t, err)
-	require.Greater(t, len(prompt), m.NSWA())
-	first := generate(t, e, engine.Request{Tokens: prompt, MaxTokens: 8, Sampling: greedy()})
-	require.Zero(t, first.result.Usage.Cached)
-
-	longer := slices.Concat(prompt, first.tokens, prompt[1:20])
-	next := generate(t, e, engine.Request{Tokens: longer, MaxTokens: 8, Sampling: greedy()})
-	require.Equal(t, len(prompt)+len(first.tokens)-1, next.result.Usage.Cached)
-	alone, err := engine.New(m, engine.Params{NCtx: 2048, NThreads: 1})
-	require.NoError(t, err)
-	require.Equal(t, generate(t, alone, engine.Request{Tokens: longer, MaxTokens: 8, Sampling: greedy()}).tokens, next.tokens)
-	require.NoError(t, alone.Close())
-
-	shorter := generate(t, e, engine.Request{Tokens: prompt[: len(prompt)-4 : len(prompt)-4], MaxTokens: 1, Sampling: greedy()})
-	require.Zero(t, shorter.result.Usage.Cached)
 }
