@@ -164,8 +164,9 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{model: m, template: template, params: p, most: p.MaxSequences + p.MaxQueue, closed: make(chan struct{})}
-	cells, batch := 0, 1
+	cells, batch, host := 0, 1, int64(-1)
 	if m.CanGenerate() {
+		host = p.Cache.HostBytes
 		if e.ctx, err = llama.NewContext(m, p.context()); err != nil {
 			return nil, errors.Join(err, template.Close())
 		}
@@ -181,7 +182,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	e.eogBias = sync.OnceValue(func() map[llama.Token]float32 { return eogBias(m.Vocab()) })
 	e.longestPiece = sync.OnceValue(func() int { return longestPiece(m.Vocab()) })
 	dec := &contextDecoder{ctx: e.ctx, batch: e.batch, log: p.Logger, spare: llama.SeqID(p.MaxSequences)}
-	sched := newScheduler(cells, batch, p.MaxSequences, p.Cache.HostBytes, dec)
+	sched := newScheduler(cells, batch, p.MaxSequences, host, dec)
 	sched.quota = p.MaxCellsPerCaller
 	e.loop = newLoop(dec, sched, m.Vocab().IsEOG, p.Logger)
 	e.loop.maxWait = p.MaxWait
