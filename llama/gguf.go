@@ -12,7 +12,7 @@ import (
 )
 
 // The head of a GGUF file: llama.cpp aborts the process for some values in it, and says little about others. It is read here
-// first, as far as that needs; tensors and all else are llama.cpp's.
+// first, as far as that needs; the tensors' data and all else are llama.cpp's.
 
 // Types of GGUF values (gguf_type).
 const (
@@ -41,6 +41,7 @@ type ggufValue struct {
 	elem     uint32  // arrays: type of the elements
 	length   uint64  // arrays
 	ints     []int64 // arrays of 32-bit integers: the first ggufKeptInts
+	bools    []bool  // arrays of booleans: the first ggufKeptInts
 	small    uint64  // arrays of 32-bit integers: bit n is set where n < 64 occurs
 	repeated string  // arrays of strings: one that occurs twice
 	nul      bool    // arrays of strings: one holds a NUL byte
@@ -180,6 +181,17 @@ func (g *ggufReader) array(v *ggufValue) error {
 			}
 		}
 		return nil
+	case elem == ggufBool:
+		for range v.length {
+			n, err := g.uint(1)
+			if err != nil {
+				return err
+			}
+			if len(v.bools) < ggufKeptInts {
+				v.bools = append(v.bools, n != 0)
+			}
+		}
+		return nil
 	case elem < uint64(len(ggufSizes)) && ggufSizes[elem] > 0:
 		return g.skip(int64(v.length) * ggufSizes[elem])
 	default:
@@ -187,50 +199,51 @@ func (g *ggufReader) array(v *ggufValue) error {
 	}
 }
 
-// readGGUF reads the metadata of a file of size bytes.
-func readGGUF(r io.Reader, size int64) (map[string]ggufValue, error) {
+// readGGUF reads the head of a file of size bytes.
+func readGGUF(r io.Reader, size int64) (map[string]ggufValue, []ggufTensor, error) {
 	g := &ggufReader{r: bufio.NewReaderSize(r, 1<<16), left: size}
 	magic, err := g.uint(4)
 	if err != nil {
-		return nil, fmt.Errorf("it has only %d bytes", size)
+		return nil, nil, fmt.Errorf("it has only %d bytes", size)
 	}
 	if magic != 0x46554747 {
-		return nil, fmt.Errorf("it does not begin with GGUF")
+		return nil, nil, fmt.Errorf("it does not begin with GGUF")
 	}
 	version, err := g.uint(4)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if version < 2 || version > 3 {
-		return nil, fmt.Errorf("it has GGUF version %d, supported are 2 and 3, little-endian", version)
+		return nil, nil, fmt.Errorf("it has GGUF version %d, supported are 2 and 3, little-endian", version)
 	}
 	nTensors, err := g.uint(8)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	nKV, err := g.uint(8)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if nTensors > ggufMaxTensors || nKV > ggufMaxKV {
-		return nil, fmt.Errorf("it claims %d tensors and %d metadata values", nTensors, nKV)
+		return nil, nil, fmt.Errorf("it claims %d tensors and %d metadata values", nTensors, nKV)
 	}
 	kv := make(map[string]ggufValue, nKV)
 	for range nKV {
 		key, err := g.string()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(key) > ggufMaxKey {
-			return nil, fmt.Errorf("a metadata key of %d bytes", len(key))
+			return nil, nil, fmt.Errorf("a metadata key of %d bytes", len(key))
 		}
 		v, err := g.value()
 		if err != nil {
-			return nil, fmt.Errorf("metadata %.60q: %w", key, err)
+			return nil, nil, fmt.Errorf("metadata %.60q: %w", key, err)
 		}
 		kv[key] = v
 	}
-	return kv, nil
+	tensors, err := g.tensors(nTensors)
+	return kv, tensors, err
 }
 
 // ggufHead is what planning needs of a file's metadata.
@@ -241,7 +254,7 @@ type ggufHead struct {
 
 // checkGGUF refuses metadata for which llama.cpp would abort the process.
 func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
-	kv, err := readGGUF(r, size)
+	kv, tensors, err := readGGUF(r, size)
 	if err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			return head, fmt.Errorf("it ends within its head: incomplete download?")
@@ -259,7 +272,16 @@ func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
 		return head, fmt.Errorf("general.alignment is %d: want a power of two from %d on", v.n, ggufAlignment)
 	}
 	h := hyperparams{kv: kv, arch: arch.s}
-	return ggufHead{arch: arch.s, nVocab: int64(kv["tokenizer.ggml.tokens"].length)}, h.check()
+	head = ggufHead{arch: arch.s, nVocab: int64(kv["tokenizer.ggml.tokens"].length)}
+	if err := h.check(); err != nil {
+		return head, err
+	}
+	for i := range tensors {
+		if err := tensors[i].check(); err != nil {
+			return head, err
+		}
+	}
+	return head, h.checkArch()
 }
 
 // hyperparams reads the metadata of one architecture.
