@@ -271,7 +271,7 @@ func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
 	if v, ok := kv["general.alignment"]; ok && (v.kind != ggufU32 || v.n < ggufAlignment || v.n > 1<<20 || v.n&(v.n-1) != 0) {
 		return head, fmt.Errorf("general.alignment is %d: want a power of two from %d on", v.n, ggufAlignment)
 	}
-	h := hyperparams{kv: kv, arch: arch.s}
+	h := hyperparams{kv: kv, tensors: tensors, arch: arch.s}
 	head = ggufHead{arch: arch.s, nVocab: int64(kv["tokenizer.ggml.tokens"].length)}
 	if err := h.check(); err != nil {
 		return head, err
@@ -284,10 +284,11 @@ func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
 	return head, h.checkArch()
 }
 
-// hyperparams reads the metadata of one architecture.
+// hyperparams are the metadata of one architecture, and the tensors of its file.
 type hyperparams struct {
-	kv   map[string]ggufValue
-	arch string
+	kv      map[string]ggufValue
+	tensors []ggufTensor
+	arch    string
 }
 
 // get gives the largest integer of a value or array; standard where there is none.

@@ -33,6 +33,7 @@ func (h *hyperparams) checkArch() error {
 			return fmt.Errorf("%s.embedding_length is %d, which %d heads do not divide", h.arch, width, heads)
 		}
 		_, rotated := h.kv[h.arch+".rope.dimension_count"]
+		rotated = rotated || slices.Contains([]string{"llama", "gemma3", "lfm2"}, h.arch)
 		if rot, _ := one("rope.dimension_count", key); rotated && (rot < 2 || rot > key || rot%2 != 0) {
 			return fmt.Errorf("%s.rope.dimension_count is %d: want an even number from 2 to the heads' %d", h.arch, rot, key)
 		}
@@ -59,6 +60,22 @@ func (h *hyperparams) checkArch() error {
 	for key, least := range map[string]int64{"ssm.conv_kernel": 1, "ssm.inner_size": 1, "ssm.state_size": 1, "ssm.time_step_rank": 1, "shortconv.l_cache": 2} {
 		if n, _ := one(key, least); n < least {
 			return fmt.Errorf("%s.%s is %d: want at least %d", h.arch, key, n, least)
+		}
+	}
+	if out, _ := one("embedding_length_out", width); checked && (out < 1 || out > width) {
+		return fmt.Errorf("%s.embedding_length_out is %d: want 1 to %d", h.arch, out, width)
+	}
+	if h.arch == "t5" || h.arch == "t5encoder" {
+		// The logarithmic half of the buckets reaches to position 128.
+		if n, _ := one("attention.relative_buckets_count", 32); n < 4 || n > 128 {
+			return fmt.Errorf("%s.attention.relative_buckets_count is %d: want 4 to 128", h.arch, n)
+		}
+		for _, side := range []string{"enc", "dec"} {
+			bias := side + ".blk.0.attn_rel_b.weight"
+			named := func(t ggufTensor) bool { return t.name == bias }
+			if (side == "enc" || h.arch == "t5") && !slices.ContainsFunc(h.tensors, named) {
+				return fmt.Errorf("there is no tensor %s", bias)
+			}
 		}
 	}
 	if inner, _ := one("ssm.inner_size", 2*width); h.arch == "jamba" && inner != 2*width {

@@ -40,7 +40,7 @@ func TestLoadModelRefusesFiles(t *testing.T) {
 		{"key length", "incomplete", patch(24, 1<<40, 8)},
 		{"head cut", "incomplete", good[:300]},
 		{"tensors cut", "not within the file bounds", good[:len(good)-64]},
-		{"no values", "no architecture", patch(16, 0, 8)},
+		{"no values", "has 8 dimensions", patch(16, 0, 8)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "model.gguf")
@@ -163,6 +163,11 @@ func tryModel(m *llama.Model) {
 	b := llama.NewBatch(8)
 	for i, t := range toks[:min(len(toks), 8)] {
 		_, _ = b.Add(t, llama.Pos(i), 0, true)
+	}
+	_ = c.Encode(b) // where the model has both halves
+	if e, err := llama.NewContext(m, llama.ContextParams{NCtx: 64, NThreads: 1, Embeddings: true}); err == nil {
+		_ = e.Decode(b)
+		_ = e.Close()
 	}
 	s, err := llama.NewSampler(m, llama.DefaultSamplerParams())
 	if err != nil {

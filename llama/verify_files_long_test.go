@@ -1,0 +1,5 @@
+//go:build long
+
+package llama_test
+
+const verifyFiles = 100_000
