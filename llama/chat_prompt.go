@@ -132,6 +132,35 @@ func (v *Vocab) single(text string) (Token, bool) {
 	return toks[0], true
 }
 
+// chatPromptData is a ChatPrompt with what it does not show.
+type chatPromptData struct {
+	Prompt  plainChatPrompt
+	Grammar int32
+	Parser  string
+}
+
+type plainChatPrompt ChatPrompt
+
+// MarshalBinary makes it possible to render in one process and to generate in another one of the same version.
+func (p *ChatPrompt) MarshalBinary() ([]byte, error) {
+	return json.Marshal(chatPromptData{plainChatPrompt(*p), p.grammarKind, p.parser})
+}
+
+// UnmarshalBinary reads what MarshalBinary of the same version has written.
+//
+// # Errors
+//
+//   - [ErrInvalidParam] for anything else
+func (p *ChatPrompt) UnmarshalBinary(data []byte) error {
+	var d chatPromptData
+	if err := json.Unmarshal(data, &d); err != nil {
+		return errorf(ErrInvalidParam, "read a chat prompt: %v", err)
+	}
+	*p = ChatPrompt(d.Prompt)
+	p.grammarKind, p.parser = d.Grammar, d.Parser
+	return nil
+}
+
 // Sampler makes a sampler with base's parameters and the prompt's grammar. base's own Grammar must be empty where the prompt
 // has one.
 //

@@ -55,6 +55,9 @@ func NewContext(m *Model, p ContextParams) (*Context, error) {
 }
 
 func newContext(m *Model, p ContextParams) (*Context, error) {
+	if m.vocabOnly {
+		return nil, errorf(ErrUnsupported, "the model was loaded with VocabOnly: there is nothing to compute with")
+	}
 	if err := m.checkEmbeddings(&p); err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ var (
 	ErrChatParse       = errors.New("llama: the text does not have the chat template's format")
 	ErrUnsupported     = errors.New("llama: not supported")
 	ErrNoLogits        = errors.New("llama: no logits at this index")
+	ErrGrammarBudget   = errors.New("llama: the grammar takes too long")
 	ErrGrammarRejected = errors.New("llama: the grammar does not allow this token")
 
 	// What a [DecodeError] is, by its code.
@@ -149,6 +150,8 @@ func fromNative(err error, kind error, what string) error {
 		return errorf(ErrUnsupported, "%s", ne.Text)
 	case native.CodeMemory:
 		return &ErrInsufficientMemory{What: what, Text: ne.Text}
+	case native.CodeBudget:
+		kind = ErrGrammarBudget
 	case native.CodeGrammar:
 		if !errors.Is(kind, ErrInvalidGrammar) {
 			kind = ErrGrammarRejected

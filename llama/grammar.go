@@ -59,7 +59,7 @@ func (v *Vocab) checkGrammar(src string) error {
 // CheckGrammar parses a GBNF grammar for a model's vocabulary; nil means that a sampler takes it. Grammars from strangers are
 // held to limits, so that none can exhaust the stack, memory or time: 256 KiB, 100 nested brackets, 2000 repetitions, and as
 // many ways to go on at one place as fit into a second. A grammar may still grow more expensive with each token of the text:
-// one that takes a sampler more than 2 s of processor time for a token fails with [ErrGrammarRejected] there.
+// one that takes a sampler more than 2 s of processor time for a token fails with [ErrGrammarBudget] there.
 //
 // # Errors
 //

@@ -205,7 +205,7 @@ func TestGrammarThatGrowsFails(t *testing.T) {
 	for ; accepted < 40 && err == nil; accepted++ {
 		err = s.Accept(x[0])
 	}
-	require.ErrorIs(t, err, llama.ErrGrammarRejected)
+	require.ErrorIs(t, err, llama.ErrGrammarBudget)
 	require.ErrorContains(t, err, "too ambiguous")
 	require.Greater(t, accepted, 5)
 	require.NoError(t, s.Reset())

@@ -22,6 +22,8 @@ type Model struct {
 	plan  *plan
 	turns turns
 
+	vocabOnly bool
+
 	mu       sync.RWMutex // held for reading while the native model is used
 	native   native.Model
 	closed   bool
@@ -46,9 +48,11 @@ func LoadModel(ctx context.Context, path string, p ModelParams) (*Model, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := pl.settle(); err != nil {
-		pl.close()
-		return nil, err
+	if !p.VocabOnly {
+		if err := pl.settle(); err != nil {
+			pl.close()
+			return nil, err
+		}
 	}
 	m, err := pl.load(ctx, p)
 	if err != nil {
@@ -70,7 +74,7 @@ func (pl *plan) load(ctx context.Context, p ModelParams) (*Model, error) {
 		}
 		return panicked == nil
 	}
-	np := native.ModelParams{LoadMode: int32(p.LoadMode) - 1, CheckTensors: p.CheckTensors}
+	np := native.ModelParams{LoadMode: int32(p.LoadMode) - 1, CheckTensors: p.CheckTensors, VocabOnly: p.VocabOnly}
 	fitting.RLock()
 	nm, err := native.LoadModel(path, np, pl.native, progress)
 	fitting.RUnlock()
@@ -88,7 +92,7 @@ func (pl *plan) load(ctx context.Context, p ModelParams) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{path: path, native: nm, info: nm.Info(), plan: pl}
+	m := &Model{path: path, native: nm, info: nm.Info(), plan: pl, vocabOnly: p.VocabOnly}
 	m.vocab.m = m
 	m.turns.total = p.NThreads
 	if p.NThreads == 0 {

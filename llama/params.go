@@ -72,6 +72,9 @@ type ModelParams struct {
 	// NThreads is how many threads of contexts compute at once, where these take turns ([Context.TakeTurn]); 0 = the physical
 	// cores, -1 = any number. A single context has its own NThreads in any case.
 	NThreads int
+	// VocabOnly loads no tensors: the model is for tokens, chat templates and grammars, and no Context can be made of it.
+	// NGPULayers, Context and Preflight are not looked at.
+	VocabOnly bool
 }
 
 // ContextParams says how to make a context. The zero value has the defaults of llama.cpp's tools; what the context was

@@ -3,6 +3,7 @@ package llama
 import (
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 )
@@ -176,6 +177,12 @@ func (s *Sampler) Clone() (*Sampler, error) {
 		return nil, fromNative(err, ErrFatal, "clone the sampler")
 	}
 	return &Sampler{model: s.model, seed: s.seed, native: ns}, nil
+}
+
+// Working is the processor time that the call in flight has spent on one token because of the grammar; 0 where no call or no
+// grammar is. Any goroutine may ask, but not while Close runs. llama.cpp cannot be stopped there: this tells when to give it up.
+func (s *Sampler) Working() time.Duration {
+	return time.Duration(s.native.Working() * float64(time.Second))
 }
 
 // Seed is the seed of the draw, also where RandomSeed was asked for.

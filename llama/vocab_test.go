@@ -180,3 +180,32 @@ func TestDetokenizeRefusesWhatCannotBeCounted(t *testing.T) {
 	_, err := v.Detokenize(make([]llama.Token, math.MaxInt32/(8*v.MaxPieceLen())+1), false, false)
 	require.ErrorIs(t, err, llama.ErrInvalidParam)
 }
+
+// TestVocabOnly: tokens, templates and grammars need no tensors; a context does.
+func TestVocabOnly(t *testing.T) {
+	whole := testModel(t, "")
+	m, err := llama.LoadModel(t.Context(), whole.Path(), llama.ModelParams{VocabOnly: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close()) }()
+	want, err := whole.Vocab().Tokenize("Hello, world", true, false)
+	require.NoError(t, err)
+	got, err := m.Vocab().Tokenize("Hello, world", true, false)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.NoError(t, llama.CheckGrammar(m, `root ::= "a"`))
+	_, err = llama.NewContext(m, llama.ContextParams{NCtx: 64})
+	require.ErrorIs(t, err, llama.ErrUnsupported)
+
+	// What one process renders, another one can generate from.
+	ct, err := llama.NewChatTemplate(m, "")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, ct.Close()) }()
+	prompt, err := ct.Apply(llama.ChatTemplateRequest{Messages: []llama.ChatMessage{{Role: "user", Content: "hi"}}, Schema: []byte(`{"const":true}`), AddGenerationPrompt: true})
+	require.NoError(t, err)
+	b, err := prompt.MarshalBinary()
+	require.NoError(t, err)
+	var crossed llama.ChatPrompt
+	require.NoError(t, crossed.UnmarshalBinary(b))
+	require.Equal(t, *prompt, crossed, "with its unexported fields")
+	require.ErrorIs(t, crossed.UnmarshalBinary([]byte("{")), llama.ErrInvalidParam)
+}

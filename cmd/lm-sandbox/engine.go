@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 
@@ -18,15 +19,18 @@ type engineFlags struct {
 	model  string
 	layers gpuLayers
 	params engine.Params
+	flags  *pflag.FlagSet
 }
 
 func (f *engineFlags) register(fs *pflag.FlagSet) {
+	f.flags = fs
 	fs.StringVarP(&f.model, "model", "m", os.Getenv("LM_SANDBOX_MODEL"), "`model`: "+modelRefHelp+" (default $LM_SANDBOX_MODEL, else default)")
 	fs.IntVarP(&f.params.NCtx, "ctx-size", "c", 0, "`tokens` that fit into the context; 0: as the model was trained, or as many as memory takes")
 	fs.IntVarP(&f.params.NThreads, "threads", "t", 0, "`number` of CPU threads; 0: one for each physical core")
 	fs.IntVarP(&f.params.NBatch, "batch-size", "b", 0, "most `tokens` in one step; 0: 512")
 	fs.IntVar(&f.params.NUBatch, "ubatch-size", 0, "most `tokens` computed at once; 0: 512")
 	fs.Var(&f.layers, "gpu-layers", "`layers` to put on the GPU: auto, all, none or a number")
+	fs.BoolVar(&f.params.Isolated, "isolated", f.params.Isolated, "run the model in a process of its own, which may crash")
 }
 
 // open brings the model, loads it and makes an engine for so many sequences.
@@ -38,6 +42,9 @@ func (f *engineFlags) open(ctx context.Context, std stdio, sequences int) (*engi
 	p := f.params
 	p.MaxSequences = sequences
 	p.Model.NGPULayers = int(f.layers)
+	if verbose, err := f.flags.GetBool("verbose"); err == nil && verbose {
+		p.Logger = slog.New(slog.NewTextHandler(std.err, nil))
+	}
 	p.Preflight = gpus.preflight(f.layers, std.err)
 	e, err := engine.Open(ctx, m.Path, p)
 	if err != nil {

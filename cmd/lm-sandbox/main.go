@@ -18,9 +18,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
 )
 
 func main() {
+	engine.RunWorker()
 	os.Exit(run(os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))
 }
 

@@ -8,11 +8,14 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"go.uber.org/goleak"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
 )
 
 // TestMain lets the scripts run this test binary as the command "lm-sandbox", and
 // fails the run when a test in this process leaves a goroutine behind.
 func TestMain(m *testing.M) {
+	engine.RunWorker()
 	testscript.Main(leakChecked{m}, map[string]func(){"lm-sandbox": func() {
 		onTestMachine()
 		main()

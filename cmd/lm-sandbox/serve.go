@@ -46,6 +46,10 @@ is tried at the start: where the host allows none, serve ends with exit code 125
 or with --min-level none goes on and refuses commands. With --audit a command whose
 record cannot be written is answered with an error; each line names the client.
 
+What clients send to the model, schemas and grammars among it, is run in a process of
+its own: where that crashes, its requests fail with 503 and another one starts.
+--isolated=false keeps the model in this process.
+
 Beyond loopback a key is needed, which clients send as "Authorization: Bearer KEY".
 Where none is given, one is made and printed.`,
 		Example: `  lm-sandbox serve
@@ -63,6 +67,7 @@ Where none is given, one is made and printed.`,
 	fs.DurationVar(&f.engine.params.Pace, "pace", 0, "longest `time` that prompts keep a stream from its next token; 0: 800ms, -1ns: any")
 	fs.IntVar(&f.pool, "pool", 2, "`number` of sandboxes to keep ready for the next commands; 0: none")
 	f.sandbox.least.orNone = true
+	f.engine.params.Isolated = true
 	f.engine.register(fs)
 	f.sandbox.register(fs)
 	return cmd

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -58,6 +59,17 @@ type Params struct {
 	WorkerPath string
 	// Cache is about what stays of requests that have ended.
 	Cache CacheParams
+	// CompileBudget is the time that the worker allows for rendering one chat template
+	// or compiling one grammar or schema; 0 = 10 s. Real ones take milliseconds.
+	CompileBudget time.Duration
+
+	compiler *compiler // of a worker: what renders and compiles instead of this process
+}
+
+// chatTemplate is a [llama.ChatTemplate], or what stands in for one.
+type chatTemplate interface {
+	Apply(llama.ChatTemplateRequest) (*llama.ChatPrompt, error)
+	io.Closer
 }
 
 // Preflight looks at what llama.cpp does not: package gpu behind one tells why a GPU cannot be used.
@@ -82,7 +94,7 @@ type Engine struct {
 	owned    bool // Close closes the model
 	ctx      *llama.Context
 	batch    *llama.Batch
-	template *llama.ChatTemplate // nil where the model has none
+	template chatTemplate // nil where the model has none
 	loop     *loop
 	most     int // requests that may run and wait
 	maxSeq   int // positions of one sequence
@@ -159,8 +171,8 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	if !m.CanEmbed() {
 		return nil, errEncoder
 	}
-	template, err := llama.NewChatTemplate(m, p.ChatTemplate)
-	if err != nil && !errors.Is(err, llama.ErrNoChatTemplate) {
+	template, err := p.newTemplate(m)
+	if err != nil {
 		return nil, err
 	}
 	e := &Engine{model: m, template: template, params: p, most: p.MaxSequences + p.MaxQueue, closed: make(chan struct{})}
@@ -168,7 +180,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	if m.CanGenerate() {
 		host = p.Cache.HostBytes
 		if e.ctx, err = llama.NewContext(m, p.context()); err != nil {
-			return nil, errors.Join(err, template.Close())
+			return nil, errors.Join(err, closeTemplate(template))
 		}
 		cells, batch, e.maxSeq = e.ctx.NCtx(), e.ctx.NBatch(), e.ctx.NCtxSeq()
 	}
@@ -188,6 +200,31 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	e.loop.maxWait = p.MaxWait
 	go e.loop.run()
 	return e, nil
+}
+
+// newTemplate compiles the chat template, nil where there is none.
+func (p *Params) newTemplate(m *llama.Model) (chatTemplate, error) {
+	if p.compiler != nil {
+		if !p.compiler.has {
+			return nil, nil
+		}
+		return p.compiler, nil
+	}
+	template, err := llama.NewChatTemplate(m, p.ChatTemplate)
+	if errors.Is(err, llama.ErrNoChatTemplate) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return template, nil
+}
+
+func closeTemplate(t chatTemplate) error {
+	if t == nil {
+		return nil
+	}
+	return t.Close()
 }
 
 // context is the context of an engine with these parameters, which are complete.
@@ -240,6 +277,12 @@ func (p *Params) complete() error {
 	case p.Pace == 0:
 		p.Pace = defaultPace
 	}
+	if p.CompileBudget < 0 {
+		return invalid("Params.CompileBudget", "%v is negative", p.CompileBudget)
+	}
+	if p.CompileBudget == 0 {
+		p.CompileBudget = compileBudget
+	}
 	// A step holds at least one token of each sequence.
 	p.NBatch = max(p.NBatch, p.MaxSequences)
 	if p.Logger == nil {
@@ -284,7 +327,7 @@ func (e *Engine) Close() error {
 	e.loop.close()
 	embedders := e.embedders.close()
 	e.users.Wait()
-	errs := []error{embedders, e.batch.Close(), e.ctx.Close(), e.template.Close()}
+	errs := []error{embedders, e.batch.Close(), e.ctx.Close(), closeTemplate(e.template)}
 	if e.owned {
 		errs = append(errs, e.model.Close())
 	}

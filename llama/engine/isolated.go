@@ -5,15 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"sync"
 	"time"
-
-	"github.com/lm-sandbox/lm-sandbox/llama"
 )
 
 // ErrNoWorker says that no program can be the worker of an engine with
@@ -41,32 +34,15 @@ func (e *ErrWorkerDied) Error() string {
 	return fmt.Sprintf("engine: the worker process died (%s); its last words:\n%s", how, e.Log)
 }
 
-// isolated is an engine in a worker process, seen from its owner's. At most one
-// process lives at a time; a request that finds none starts one.
+// isolated is an engine in a worker process, seen from its owner's.
 type isolated struct {
-	path    string
-	program string
-	args    []string
-	params  Params // as Open got them, completed
+	supervisor
+	path   string
+	params Params // as Open got them, completed
 
-	mu       sync.Mutex
-	closing  bool
-	now      *session // nil before the first
-	starting *start   // nil while none is being started
-	crashes  backoff
-	restarts uint64
-	waiting  int   // requests that wait for a start
+	// With the supervisor's mutex:
 	last     Stats // of the last time that the worker could be asked
 	template bool
-	ctx      context.Context // of starts; ends with Close
-	cancel   context.CancelFunc
-}
-
-// start is a session that is being made; done is closed when one of the others is set.
-type start struct {
-	done    chan struct{}
-	session *session
-	err     error
 }
 
 // openIsolated is Open for Params.Isolated.
@@ -79,178 +55,34 @@ func openIsolated(ctx context.Context, path string, p Params) (*Engine, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
-	w := &isolated{path: path, program: program, args: args, params: p}
-	w.ctx, w.cancel = context.WithCancel(context.Background())
-	s, err := w.open(ctx)
-	if err != nil {
-		w.cancel()
+	w := &isolated{path: path, params: p}
+	w.supervisor = supervisor{program: program, args: args, logger: p.Logger, load: w.load, most: p.MaxSequences + p.MaxQueue}
+	if err := w.begin(ctx); err != nil {
 		return nil, err
 	}
-	w.now = s
 	return &Engine{worker: w, params: p, closed: make(chan struct{})}, nil
 }
 
-// workerProgram finds who can be the worker.
-func workerProgram(given string) (program string, args []string, err error) {
-	const command = "worker" // for those who look at the list of processes
-	switch {
-	case given != "":
-		return given, []string{given, command}, nil
-	case canBeWorker.Load() && runtime.GOOS == "linux":
-		// The same program, even if its file has been replaced.
-		return "/proc/self/exe", []string{os.Args[0], command}, nil
-	case canBeWorker.Load():
-		program, err = os.Executable()
-		return program, []string{os.Args[0], command}, err
-	}
-	if program, err = exec.LookPath("lm-sandbox"); err != nil {
-		return "", nil, ErrNoWorker
-	}
-	return program, []string{program, command}, nil
-}
-
-// open starts a process and makes it load the model.
-func (w *isolated) open(ctx context.Context) (*session, error) {
-	s, err := startSession(ctx, w.program, w.args, w.params.Logger)
-	if err != nil {
-		return nil, err
-	}
-	reply, err := w.load(ctx, s)
-	if err != nil {
-		s.kill()
-		return nil, err
-	}
-	w.mu.Lock()
-	w.template = reply.HasChatTemplate
-	w.mu.Unlock()
-	return s, nil
-}
-
-func (w *isolated) load(ctx context.Context, s *session) (openReply, error) {
+// load opens the engine in a new process.
+func (w *isolated) load(ctx context.Context, s *session) error {
 	r := openRequest{
-		Path: w.path, Params: w.params, Logs: slog.LevelError,
+		Path: w.path, Params: w.params, Logs: logLevel(ctx, w.logger),
 		Preflight: w.params.Preflight != nil, Progress: w.params.Model.Progress != nil,
 	}
-	for _, level := range []slog.Level{slog.LevelWarn, slog.LevelInfo, slog.LevelDebug} {
-		if w.params.Logger.Enabled(ctx, level) {
-			r.Logs = level
-		}
-	}
-	preflight, progress := r.Params.Preflight, r.Params.Model.Progress
 	r.Params.Isolated, r.Params.WorkerPath = false, ""
 	r.Params.Logger, r.Params.Preflight, r.Params.Model.Progress = nil, nil, nil
-	b, err := encodeWire(nil, r, "")
-	if err != nil {
-		return openReply{}, err
-	}
-	c, err := s.call(ctx, "open", b)
-	if err != nil {
-		return openReply{}, err
-	}
-	var refused error
-	for {
-		f, err := c.next(ctx)
-		if err != nil {
-			return openReply{}, err
-		}
-		switch f.kind {
-		case frameDelta:
-			if fraction, err := decodeWire[float32](f.payload); err == nil && progress != nil {
-				progress(fraction)
-			}
-		case frameAsk:
-			need, err := decodeWire[llama.MemoryNeed](f.payload)
-			if err != nil {
-				return openReply{}, err
-			}
-			refused = preflight.CheckModel(ctx, need)
-			if err := c.answer(refused != nil); err != nil {
-				return openReply{}, err
-			}
-		default:
-			reply, err := endOf[openReply](f)
-			if errors.Is(err, errPreflight) {
-				err = refused
-			}
-			return reply, err
-		}
-	}
-}
-
-// session gives the process that lives, and starts one where none does.
-func (w *isolated) session(ctx context.Context) (*session, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for {
-		switch {
-		case w.closing:
-			return nil, ErrClosed
-		case w.now != nil && !w.now.isDead():
-			return w.now, nil
-		}
-		if w.now != nil {
-			w.crashes.add(w.now.started, time.Now(), w.now.err)
-			w.now = nil
-		}
-		if w.starting == nil {
-			if err := w.crashes.refused(time.Now()); err != nil {
-				return nil, err
-			}
-			w.starting = &start{done: make(chan struct{})}
-			go w.restart(w.starting)
-		}
-		if w.waiting >= w.params.MaxSequences+w.params.MaxQueue {
-			return nil, ErrBusy
-		}
-		starting := w.starting
-		w.waiting++
-		w.mu.Unlock()
-		var err error
-		select {
-		case <-ctx.Done():
-			err = ctx.Err()
-		case <-starting.done:
-			err = starting.err
-		}
+	reply, err := s.open(ctx, r, w.params.Preflight, w.params.Model.Progress)
+	if err == nil {
 		w.mu.Lock()
-		w.waiting--
-		if err != nil {
-			return nil, err
-		}
+		w.template = reply.HasChatTemplate
+		w.mu.Unlock()
 	}
-}
-
-func (w *isolated) restart(st *start) {
-	begin := time.Now()
-	s, err := w.open(w.ctx)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.starting = nil
-	if w.closing && err == nil {
-		s.kill()
-		err = ErrClosed
-	}
-	if err != nil && w.closing {
-		err = ErrClosed
-	}
-	if st.err = err; err != nil {
-		w.crashes.add(begin, time.Now(), err)
-	} else {
-		w.now, w.restarts = s, w.restarts+1
-	}
-	close(st.done)
+	return err
 }
 
 // close ends the process, in good order where it can.
 func (w *isolated) close() error {
-	w.mu.Lock()
-	w.closing = true
-	s, starting := w.now, w.starting
-	w.mu.Unlock()
-	w.cancel()
-	if starting != nil {
-		<-starting.done
-	}
+	s := w.stop()
 	if s == nil {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -271,4 +272,39 @@ func openFiles(t *testing.T) int {
 	files, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
 	return len(files)
+}
+
+// hostile is a chat template that does what its message says.
+const hostile = `{% macro down(n) %}{{ down(n + 1) }}{% endmacro %}` +
+	`{% for m in messages %}{% if m.content == "loop" %}{% for i in range(2000000000) %}{% endfor %}{% elif m.content == "crash" %}{{ down(0) }}{% endif %}{{ m.content }}{% endfor %}`
+
+// TestHostileTemplate: a template that runs for ever or crashes ends its own request
+// and nobody else's.
+func TestHostileTemplate(t *testing.T) {
+	e := isolated(t, engine.Params{ChatTemplate: hostile, MaxSequences: 4, CompileBudget: time.Second})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	neighbour, begun := make(chan error, 1), make(chan struct{})
+	go func() {
+		var last error
+		once := sync.OnceFunc(func() { close(begun) })
+		for _, err := range e.Generate(ctx, endless()) {
+			last = err
+			once()
+		}
+		neighbour <- last
+	}()
+	<-begun
+	for _, text := range []string{"loop", "crash", "loop"} {
+		begin := time.Now()
+		_, err := collectChat(t, e, engine.ChatRequest{Messages: user(text), MaxTokens: 2})
+		require.ErrorIs(t, err, llama.ErrChatTemplate, text)
+		require.Less(t, time.Since(begin), 30*time.Second)
+		_, err = e.CountTokens(t.Context(), engine.ChatRequest{Messages: user("good")})
+		require.NoError(t, err)
+	}
+	chat(t, e, engine.ChatRequest{Messages: user("good"), MaxTokens: 2, Sampling: greedy()})
+	cancel()
+	require.Equal(t, context.Canceled, <-neighbour)
+	require.Zero(t, e.Stats().Restarts)
 }

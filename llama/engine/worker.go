@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -58,6 +59,7 @@ type openRequest struct {
 	Params    Params
 	Preflight bool // frameAsk is answered
 	Progress  bool // deltas are fractions
+	Compiler  bool // of the Params only ChatTemplate counts
 	Logs      slog.Level
 }
 
@@ -80,13 +82,15 @@ var wireTypesHash = sync.OnceValue(func() uint64 {
 		reflect.TypeFor[openRequest](), reflect.TypeFor[openReply](), reflect.TypeFor[callRequest](), reflect.TypeFor[callEnd](), reflect.TypeFor[llama.MemoryNeed](),
 		reflect.TypeFor[Request](), reflect.TypeFor[Delta](), reflect.TypeFor[ChatRequest](), reflect.TypeFor[ChatDelta](), reflect.TypeFor[Stats](),
 		reflect.TypeFor[embedCall](), reflect.TypeFor[embedReply](),
+		reflect.TypeFor[llama.ChatTemplateRequest](), reflect.TypeFor[llama.ChatPrompt](), reflect.TypeFor[grammarCheck](),
 	)
 })
 
 // workerServer is the worker's side of a connection.
 type workerServer struct {
-	wire   *wire
-	engine *Engine
+	wire     *wire
+	engine   *Engine
+	compiler *compilerServer // instead of the engine
 
 	mu    sync.Mutex
 	calls map[uint64]*servedCall
@@ -107,12 +111,18 @@ var workerMethods = map[string]func(c *servedCall, request []byte) (reply any, e
 	"generate": func(c *servedCall, request []byte) (any, error) {
 		return serveStream(c, request, c.server.engine.Generate)
 	},
-	"chat": func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.server.engine.Chat) },
+	"chat": func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.chat) },
 	"count": func(c *servedCall, request []byte) (any, error) {
 		return serveCall(c, request, c.server.engine.CountTokens)
 	},
 	"embed": func(c *servedCall, request []byte) (any, error) {
 		return serveCall(c, request, c.server.engine.serveEmbed)
+	},
+	"apply": func(c *servedCall, request []byte) (any, error) {
+		return serveCall(c, request, c.server.compiler.apply)
+	},
+	"check": func(c *servedCall, request []byte) (any, error) {
+		return serveCall(c, request, c.server.compiler.check)
 	},
 	"stats": func(c *servedCall, _ []byte) (any, error) { return c.server.engine.Stats(), nil },
 	"close": func(c *servedCall, _ []byte) (any, error) {
@@ -210,6 +220,15 @@ func (c *servedCall) open(payload []byte) (any, error) {
 	}
 	r.Params.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: r.Logs, ReplaceAttr: withoutTime}))
 	llama.SetLogger(r.Params.Logger)
+	if r.Compiler {
+		if c.server.compiler, err = newCompilerServer(c.ctx, r.Path, r.Params.ChatTemplate); err != nil {
+			return nil, err
+		}
+		return openReply{HasChatTemplate: c.server.compiler.template != nil}, nil
+	}
+	if r.Params.compiler, err = newCompiler(c.ctx, r.Path, r.Params); err != nil {
+		return nil, err
+	}
 	if r.Preflight {
 		r.Params.Preflight = c
 	}
@@ -264,6 +283,36 @@ func (c *servedCall) delta(d any) error {
 		return c.server.wire.send(frame{frameDelta, c.id, b})
 	case <-c.ctx.Done():
 		return nil // the request says so itself
+	}
+}
+
+// generate compiles what the request brings in the other process first.
+func (c *servedCall) generate(ctx context.Context, r Request) iter.Seq2[Delta, error] {
+	g := grammarCheck{Schema: r.Schema, Grammars: []string{r.Grammar}}
+	if r.Sampling != nil {
+		g.Grammars = append(g.Grammars, r.Sampling.Grammar)
+	}
+	return checked(c, g, c.server.engine.Generate(ctx, r))
+}
+
+func (c *servedCall) chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelta, error] {
+	g := grammarCheck{Grammars: []string{r.Grammar}}
+	if r.Sampling != nil {
+		g.Grammars = append(g.Grammars, r.Sampling.Grammar)
+	}
+	return checked(c, g, c.server.engine.Chat(ctx, r))
+}
+
+func checked[D any](c *servedCall, g grammarCheck, deltas iter.Seq2[D, error]) iter.Seq2[D, error] {
+	return func(yield func(D, error) bool) {
+		if len(g.Schema)+len(strings.Join(g.Grammars, "")) > 0 {
+			if err := c.server.engine.params.compiler.check(c.ctx, g); err != nil {
+				var none D
+				yield(none, err)
+				return
+			}
+		}
+		deltas(yield)
 	}
 }
 

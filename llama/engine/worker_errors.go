@@ -12,10 +12,10 @@ import (
 // Errors cross as their text with all that errors.Is and errors.As find in them.
 
 var wireSentinels = []error{
-	ErrBusy, ErrClosed,
+	ErrBusy, ErrClosed, ErrNoWorker,
 	llama.ErrClosed, llama.ErrInUse, llama.ErrModelFormat, llama.ErrNoVocab, llama.ErrNoChatTemplate, llama.ErrChatTemplate, llama.ErrInvalidToken,
 	llama.ErrInvalidParam, llama.ErrInvalidGrammar, llama.ErrInvalidSchema, llama.ErrInvalidMessage, llama.ErrChatParse, llama.ErrUnsupported,
-	llama.ErrNoLogits, llama.ErrGrammarRejected, llama.ErrNoKVSlot, llama.ErrAborted, llama.ErrInvalidBatch, llama.ErrFatal,
+	llama.ErrNoLogits, llama.ErrGrammarRejected, llama.ErrGrammarBudget, llama.ErrNoKVSlot, llama.ErrAborted, llama.ErrInvalidBatch, llama.ErrFatal,
 	context.Canceled, context.DeadlineExceeded,
 	fs.ErrNotExist, fs.ErrPermission,
 	errPreflight,
@@ -24,6 +24,7 @@ var wireSentinels = []error{
 // wireTypes are the types of errors with fields.
 var wireTypes = []reflect.Type{
 	reflect.TypeFor[*ErrInvalid](),
+	reflect.TypeFor[*ErrWorkerDied](),
 	reflect.TypeFor[*llama.ErrContextFull](),
 	reflect.TypeFor[*llama.ErrInsufficientMemory](),
 	reflect.TypeFor[*llama.DecodeError](),

@@ -7,13 +7,12 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"regexp"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
 )
 
 // session is one worker process and the connection to it.
@@ -185,195 +184,42 @@ func (s *session) kill() {
 	<-s.dead
 }
 
-// workerCall is a request to the worker. One goroutine uses it, beside cancel.
-type workerCall struct {
-	id      uint64
-	session *session
-	in      chan frame
-	taken   int    // deltas since the last credit
-	last    []byte // delta
-	end     *frame
-	once    sync.Once
-}
-
-// call sends a request. Its frames are taken with next, to the end or to finish.
-func (s *session) call(ctx context.Context, method string, request []byte) (*workerCall, error) {
-	r := callRequest{Method: method, Request: request}
-	if deadline, ok := ctx.Deadline(); ok {
-		r.Timeout = max(1, time.Until(deadline))
-	}
-	b, err := encodeWire(nil, r, "call")
+// open makes a new process ready.
+func (s *session) open(ctx context.Context, r openRequest, preflight Preflight, progress func(float32)) (openReply, error) {
+	b, err := encodeWire(nil, r, "")
 	if err != nil {
-		return nil, err
+		return openReply{}, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		return nil, s.err
-	}
-	c := &workerCall{id: s.next, session: s, in: make(chan frame, wireWindow+2)} // an ask and the end beside the deltas
-	s.next++
-	if err := s.wire.send(frame{frameCall, c.id, b}); err != nil {
-		return nil, err
-	}
-	s.calls[c.id] = c
-	return c, nil
-}
-
-// next gives the next frame of the call. What came before the worker died is given
-// before its death.
-func (c *workerCall) next(ctx context.Context) (frame, error) {
-	select {
-	case f := <-c.in:
-		return c.took(f), nil
-	default:
-	}
-	select {
-	case f := <-c.in:
-		return c.took(f), nil
-	case <-ctx.Done():
-		return frame{}, ctx.Err()
-	case <-c.session.dead:
-	}
-	select {
-	case f := <-c.in:
-		return c.took(f), nil
-	default:
-		c.end = &frame{}
-		return frame{}, c.session.err
-	}
-}
-
-func (c *workerCall) took(f frame) frame {
-	switch f.kind {
-	case frameEnd:
-		c.end = &f
-	case frameDelta:
-		c.last = f.payload
-		if c.taken++; c.taken == wireWindow/2 {
-			c.taken = 0
-			_ = c.session.wire.send(frame{kind: frameCredit, id: c.id}) // without payload it cannot fail
-		}
-	}
-	return f
-}
-
-// cancel asks the worker to end the call.
-func (c *workerCall) cancel() {
-	c.once.Do(func() { _ = c.session.wire.send(frame{kind: frameCancel, id: c.id}) })
-}
-
-// finish cancels the call unless it has ended, waits for the end and gives its frame.
-func (c *workerCall) finish() frame {
-	if c.end == nil {
-		c.cancel()
-	}
-	for c.end == nil {
-		_, _ = c.next(context.Background()) // its failure is the end, too
-	}
-	return *c.end
-}
-
-// answer replies to a frameAsk.
-func (c *workerCall) answer(v any) error {
-	b, err := encodeWire(nil, v, "answer")
+	c, err := s.call(ctx, "open", b)
 	if err != nil {
-		return err
+		return openReply{}, err
 	}
-	return c.session.wire.send(frame{frameAnswer, c.id, b})
-}
-
-// endOf reads the end of a call.
-func endOf[A any](f frame) (answer A, err error) {
-	if f.kind != frameEnd {
-		return answer, errWire
-	}
-	end, err := decodeWire[callEnd](f.payload)
-	if err != nil {
-		return answer, err
-	}
-	if len(end.Reply) > 0 {
-		if answer, err = decodeWire[A](end.Reply); err != nil {
-			return answer, err
-		}
-	}
-	return answer, end.Err.err()
-}
-
-// callWorker is a call with one answer.
-func callWorker[A any](ctx context.Context, s *session, method string, request []byte) (answer A, err error) {
-	c, err := s.call(ctx, method, request)
-	if err != nil {
-		return answer, err
-	}
-	f, err := c.next(ctx)
-	if err != nil {
-		c.cancel() // what hangs holds up nobody who has gone
-		return answer, err
-	}
-	return endOf[A](f)
-}
-
-// workerLog takes the worker's stderr: its log lines go to the logger, and the last
-// ones stay for its obituary.
-type workerLog struct {
-	logger *slog.Logger
-
-	mu    sync.Mutex
-	part  []byte
-	lines []string
-	crash int // lines since a crash began
-}
-
-const (
-	mostLogLines = 20
-	mostLogLine  = 4 << 10
-
-	mostCrashLines = 4
-)
-
-// crash begins what Go's runtime says of one; after the reason come stacks and registers.
-var crash = regexp.MustCompile(`^(SIG[A-Z0-9]+|panic|fatal error): `)
-
-func (l *workerLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.part = append(l.part, p...)
+	var refused error
 	for {
-		i := slices.Index(l.part, '\n')
-		if i < 0 && len(l.part) < mostLogLine {
-			return len(p), nil
+		f, err := c.next(ctx)
+		if err != nil {
+			return openReply{}, err
 		}
-		if i < 0 {
-			i = len(l.part) - 1
-		}
-		l.line(strings.TrimRight(string(l.part[:i+1]), "\r\n"))
-		l.part = slices.Delete(l.part, 0, i+1)
-	}
-}
-
-func (l *workerLog) line(text string) {
-	if l.crash > 0 || crash.MatchString(text) {
-		l.crash++
-	}
-	if text == "" || l.crash > mostCrashLines {
-		return
-	}
-	if l.lines = append(l.lines, text); len(l.lines) > mostLogLines {
-		l.lines = slices.Delete(l.lines, 0, 1)
-	}
-	level := slog.LevelWarn // what is not ours was written by something that ends the process
-	if rest, ok := strings.CutPrefix(text, "level="); ok {
-		name, words, _ := strings.Cut(rest, " ")
-		if level.UnmarshalText([]byte(name)) == nil {
-			text = words
+		switch f.kind {
+		case frameDelta:
+			if fraction, err := decodeWire[float32](f.payload); err == nil && progress != nil {
+				progress(fraction)
+			}
+		case frameAsk:
+			need, err := decodeWire[llama.MemoryNeed](f.payload)
+			if err != nil {
+				return openReply{}, err
+			}
+			refused = preflight.CheckModel(ctx, need)
+			if err := c.answer(refused != nil); err != nil {
+				return openReply{}, err
+			}
+		default:
+			reply, err := endOf[openReply](f)
+			if errors.Is(err, errPreflight) {
+				err = refused
+			}
+			return reply, err
 		}
 	}
-	l.logger.Log(context.Background(), level, "engine: worker", "says", text)
-}
-
-func (l *workerLog) tail() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.lines, "\n")
 }

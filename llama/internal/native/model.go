@@ -24,6 +24,7 @@ func LoadModel(path string, p ModelParams, plan Plan, progress func(float32) boo
 		plan:          plan.p,
 		load_mode:     C.int32_t(p.LoadMode),
 		check_tensors: C.bool(p.CheckTensors),
+		vocab_only:    C.bool(p.VocabOnly),
 	}
 	if progress != nil {
 		h := cgo.NewHandle(progress)

@@ -70,6 +70,7 @@ func SetRow(*Row, Sampler, int32)                                      {}
 func RowResult(*Row) ([]int32, error)                                  { return nil, errNoCgo }
 
 func NewSampler(Model, *SamplerParams) (Sampler, error) { return Sampler{}, errNoCgo }
+func (Sampler) Working() float64                        { return 0 }
 func (Sampler) Free()                                   {}
 func (Sampler) Clone() (Sampler, error)                 { return Sampler{}, errNoCgo }
 func (Sampler) Reset() error                            { return errNoCgo }

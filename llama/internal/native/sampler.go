@@ -75,6 +75,9 @@ func NewSampler(m Model, p *SamplerParams) (Sampler, error) {
 // Free releases the sampler.
 func (s Sampler) Free() { C.lm_sampler_free(s.p) }
 
+// Working is the processor time in seconds that a grammar has taken so far in the call in flight.
+func (s Sampler) Working() float64 { return float64(C.lm_sampler_working(s.p)) }
+
 // Clone copies the sampler with its state.
 func (s Sampler) Clone() (Sampler, error) {
 	var c Sampler

@@ -26,6 +26,7 @@ enum {
     LM_ERR_MEMORY    = -1001, // memory could not be allocated
     LM_ERR_CANCELLED = -1002, // a callback asked to stop
     LM_ERR_GRAMMAR   = -1003, // a grammar cannot be parsed or has no continuation
+    LM_ERR_BUDGET    = -1005, // a grammar takes too long (-1004 is Go's own)
 };
 
 typedef struct lm_context  lm_context;
@@ -63,6 +64,7 @@ typedef struct {
     const lm_plan * plan; // null = llama.cpp's own placement
     int32_t   load_mode;
     bool      check_tensors;
+    bool      vocab_only; // no tensors: for tokens, templates and grammars
     uintptr_t progress; // handle of the Go callback; 0 = none
 } lm_model_params;
 
@@ -238,6 +240,8 @@ typedef struct {
 
 int32_t lm_sampler_new(const struct llama_model * m, const lm_sampler_params * p, lm_sampler ** out, char ** err);
 void    lm_sampler_free(lm_sampler * s);
+// Seconds of processor time that a grammar's token has taken so far in the call in flight; 0 where there is none. Any thread.
+double  lm_sampler_working(const lm_sampler * s);
 int32_t lm_sampler_clone(const lm_sampler * s, lm_sampler ** out, char ** err);
 int32_t lm_sampler_reset(lm_sampler * s, char ** err);
 int32_t lm_sampler_accept(lm_sampler * s, const int32_t * tokens, size_t n, bool is_generated, char ** err);

@@ -38,6 +38,10 @@ struct grammar_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+struct grammar_budget : grammar_error {
+    using grammar_error::grammar_error;
+};
+
 // What the parameters of this border are to llama.cpp.
 llama_context_params context_params(const lm_context_params * p);
 // Puts a plan's placement of tensors into mp, which refers to the plan afterwards.
@@ -75,6 +79,8 @@ template <typename F> int32_t guard(char ** err, F && f) {
         return f();
     } catch (const std::bad_alloc &) {
         return fail(LM_ERR_MEMORY, "out of memory", err);
+    } catch (const grammar_budget & e) {
+        return fail(LM_ERR_BUDGET, e.what(), err);
     } catch (const grammar_error & e) {
         return fail(LM_ERR_GRAMMAR, e.what(), err);
     } catch (const std::exception & e) {

@@ -32,6 +32,7 @@ int32_t lm_model_load(const char * path, const lm_model_params * p, llama_model 
         lm::place(p->plan, &mp);
         mp.load_mode     = static_cast<llama_load_mode>(p->load_mode);
         mp.check_tensors = p->check_tensors;
+        mp.vocab_only    = p->vocab_only;
         if (p->progress != 0) {
             mp.progress_callback           = on_progress;
             mp.progress_callback_user_data = &prog;
@@ -67,7 +68,7 @@ void lm_model_get_info(const llama_model * m, lm_model_info * out) {
         out->n_embd_out   = llama_model_n_embd_out(m);
         out->n_cls_out    = llama_model_n_cls_out(m);
         out->n_layer      = llama_model_n_layer(m);
-        out->n_head       = llama_model_n_head(m);
+        out->n_head       = out->n_layer > 0 ? llama_model_n_head(m) : 0; // with the vocabulary alone it would abort
         out->n_swa        = llama_model_n_swa(m);
         out->rope_type    = llama_model_rope_type(m);
         out->has_encoder  = llama_model_has_encoder(m);

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <mutex>
+#include <pthread.h>
 #include <memory>
 #include <regex>
 
@@ -33,27 +35,61 @@ void check_grammar(const llama_model * m, const std::string & gbnf) {
 }
 
 // What one token may cost: an ambiguous grammar gets more expensive with every token, and nothing stops llama.cpp within a call.
-// The thread's own time does not depend on what else the machine does.
+// The thread's own time does not depend on what else the machine does. While it lives, other threads can ask for what was used.
 class token_budget {
   public:
-    explicit token_budget(lm_sampler * s) : s(s), begin(s->params.grammar.empty() ? 0 : now()) {} // the clock is a system call
+    explicit token_budget(lm_sampler * s) : s(s) {
+        if (s->params.grammar.empty()) { // the clock is a system call
+            return;
+        }
+#ifdef __linux__
+        pthread_getcpuclockid(pthread_self(), &clock);
+#endif
+        begin = now();
+        const std::lock_guard<std::mutex> lock(mutex);
+        all.push_back(this);
+    }
+    ~token_budget() {
+        if (!s->params.grammar.empty()) {
+            const std::lock_guard<std::mutex> lock(mutex);
+            all.erase(std::find(all.begin(), all.end(), this));
+        }
+    }
+    token_budget(const token_budget &) = delete;
+    token_budget & operator=(const token_budget &) = delete;
+
     void check() {
         if (!s->params.grammar.empty() && now() - begin > limit) {
             s->broken = true;
-            throw lm::grammar_error("the grammar is too ambiguous: it takes longer than 2 s of processor time for a token");
+            throw lm::grammar_budget("the grammar is too ambiguous: it takes longer than 2 s of processor time for a token");
         }
+    }
+    static double working(const lm_sampler * s) {
+        const std::lock_guard<std::mutex> lock(mutex);
+        for (const token_budget * b : all) {
+            if (b->s == s) {
+                return b->now() - b->begin;
+            }
+        }
+        return 0;
     }
 
   private:
-    static double now() {
+    double now() const {
         struct timespec t;
-        return clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t) == 0 ? t.tv_sec + t.tv_nsec * 1e-9 : 0;
+        return clock_gettime(clock, &t) == 0 ? t.tv_sec + t.tv_nsec * 1e-9 : 0;
     }
     static constexpr double limit = 2.0;
+    static std::mutex                  mutex;
+    static std::vector<token_budget *> all;
 
     lm_sampler * s;
-    double       begin;
+    clockid_t    clock = CLOCK_THREAD_CPUTIME_ID;
+    double       begin = 0;
 };
+
+std::mutex                  token_budget::mutex;
+std::vector<token_budget *> token_budget::all;
 
 common_sampler_ptr init(const llama_model * m, const common_params_sampling & params) {
     common_params_sampling p = params; // init may change it
@@ -268,6 +304,10 @@ void lm_sampler_free(lm_sampler * s) {
     });
 }
 
+double lm_sampler_working(const lm_sampler * s) {
+    return token_budget::working(s);
+}
+
 int32_t lm_sampler_clone(const lm_sampler * s, lm_sampler ** out, char ** err) {
     return lm::guard(err, [&]() -> int32_t {
         auto c    = std::make_unique<lm_sampler>();
@@ -304,6 +344,8 @@ int32_t lm_sampler_accept(lm_sampler * s, const int32_t * tokens, size_t n, bool
             }
         } catch (const std::bad_alloc &) {
             s->broken = true;
+            throw;
+        } catch (const lm::grammar_budget &) {
             throw;
         } catch (const std::exception & e) {
             s->broken = true;

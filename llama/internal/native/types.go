@@ -9,6 +9,7 @@ const (
 	CodeCancelled = -1002
 	CodeGrammar   = -1003
 	CodeNoCgo     = -1004
+	CodeBudget    = -1005
 )
 
 // Error is a failed call: a code of this package or of llama_decode, and llama.cpp's text.
@@ -37,6 +38,7 @@ type Device struct {
 type ModelParams struct {
 	LoadMode     int32
 	CheckTensors bool
+	VocabOnly    bool
 }
 
 // PlanInfo holds the facts of a model that a plan depends on.

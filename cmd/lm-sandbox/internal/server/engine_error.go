@@ -19,6 +19,7 @@ func engineError(err error) *apiError {
 	}{
 		{llama.ErrInvalidGrammar, "invalid_grammar"},
 		{llama.ErrInvalidSchema, "invalid_schema"},
+		{llama.ErrGrammarBudget, "grammar_budget"},
 		{llama.ErrGrammarRejected, "grammar_rejected"}, // a grammar at a dead end, or biases that leave no token
 		{llama.ErrInvalidToken, "invalid_token"},
 		{llama.ErrInvalidParam, "invalid_parameter"},
@@ -32,6 +33,7 @@ func engineError(err error) *apiError {
 	var (
 		full    *llama.ErrContextFull
 		invalid *engine.ErrInvalid
+		died    *engine.ErrWorkerDied
 	)
 	switch {
 	case errors.As(err, &invalid):
@@ -42,6 +44,8 @@ func engineError(err error) *apiError {
 		return badRequest("no_chat_template", "the model that is loaded has no chat template: POST /llama-cpp/ continues plain text with it")
 	case errors.Is(err, engine.ErrBusy):
 		return busy("too many requests are waiting for the model: try again in a second")
+	case errors.As(err, &died):
+		return workerDied(err)
 	case errors.Is(err, engine.ErrClosed):
 		return closing()
 	default:

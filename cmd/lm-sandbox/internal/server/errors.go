@@ -79,6 +79,13 @@ func closing() *apiError {
 	}
 }
 
+func workerDied(cause error) *apiError {
+	return &apiError{
+		status: http.StatusServiceUnavailable, kind: "unavailable_error", code: "worker_died", cause: cause,
+		message: "the process that runs the model ended under this request, and another one is started: send the request again", retryAfter: 1,
+	}
+}
+
 func internal(cause error) *apiError {
 	return &apiError{
 		status: http.StatusInternalServerError, kind: "server_error", code: "internal_error", cause: cause,

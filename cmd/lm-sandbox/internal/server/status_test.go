@@ -94,10 +94,12 @@ func TestEngineErrors(t *testing.T) {
 	}{
 		{engine.ErrBusy, 429, "rate_limit_error", "busy", "1"},
 		{engine.ErrClosed, 503, "unavailable_error", "closing", "5"},
+		{&engine.ErrWorkerDied{Signal: "killed", Log: "a secret of the engine"}, 503, "unavailable_error", "worker_died", "1"},
 		{fmt.Errorf("sample: %w", llama.ErrGrammarRejected), 400, "invalid_request_error", "grammar_rejected", ""},
 		{&engine.ErrInvalid{Field: "Request.MaxTokens", Reason: "is negative"}, 400, "invalid_request_error", "invalid_request", ""},
 		{&llama.ErrContextFull{Have: 9000, Max: 8192}, 400, "invalid_request_error", "context_length_exceeded", ""},
 		{llama.ErrInvalidGrammar, 400, "invalid_request_error", "invalid_grammar", ""},
+		{llama.ErrGrammarBudget, 400, "invalid_request_error", "grammar_budget", ""},
 		{llama.ErrInvalidSchema, 400, "invalid_request_error", "invalid_schema", ""},
 		{llama.ErrInvalidToken, 400, "invalid_request_error", "invalid_token", ""},
 		{llama.ErrInvalidParam, 400, "invalid_request_error", "invalid_parameter", ""},

@@ -1,0 +1,166 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// compiler is a small process beside a worker, with the model's vocabulary alone,
+// that renders chat templates and compiles grammars and schemas. Nothing stops
+// llama.cpp there, and hostile ones can crash it or run for ever: then this process
+// is killed, not the one that computes everybody's answers.
+type compiler struct {
+	supervisor
+	path     string
+	template string
+	budget   time.Duration
+	has      bool // a chat template
+}
+
+const (
+	compileBudget = 10 * time.Second
+	// compileTries: whoever ends the process ends the calls of others, which are tried again.
+	compileTries = 3
+)
+
+func newCompiler(ctx context.Context, path string, p Params) (*compiler, error) {
+	program, args, err := workerProgram("")
+	if err != nil {
+		return nil, err
+	}
+	k := &compiler{path: path, template: p.ChatTemplate, budget: p.CompileBudget}
+	k.supervisor = supervisor{program: program, args: args, logger: p.Logger, load: k.load, eager: true}
+	if err := k.begin(ctx); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+func (k *compiler) load(ctx context.Context, s *session) error {
+	r := openRequest{Path: k.path, Params: Params{ChatTemplate: k.template}, Compiler: true, Logs: logLevel(ctx, k.logger)}
+	ctx, cancel := context.WithTimeoutCause(ctx, startBudget, fmt.Errorf("engine: the model's vocabulary or its chat template takes longer than %v to load: %w", startBudget, llama.ErrChatTemplate))
+	defer cancel()
+	reply, err := s.open(ctx, r, nil, nil)
+	if err != nil && errors.Is(context.Cause(ctx), llama.ErrChatTemplate) {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		k.mu.Lock()
+		k.has = reply.HasChatTemplate
+		k.mu.Unlock()
+	}
+	return err
+}
+
+// startBudget is for loading a vocabulary and compiling its template.
+const startBudget = 2 * time.Minute
+
+// Close ends the process.
+func (k *compiler) Close() error {
+	if s := k.stop(); s != nil {
+		s.kill()
+	}
+	return nil
+}
+
+// grammarCheck is what compiler.check sends.
+type grammarCheck struct {
+	Schema   []byte // "" = none
+	Grammars []string
+}
+
+// Apply renders a conversation; it stands in for a [llama.ChatTemplate].
+func (k *compiler) Apply(r llama.ChatTemplateRequest) (*llama.ChatPrompt, error) {
+	data, err := compile[[]byte](k.ctx, k, "apply", r, llama.ErrChatTemplate, llama.ErrChatTemplate)
+	if err != nil {
+		return nil, err
+	}
+	p := new(llama.ChatPrompt)
+	if err := p.UnmarshalBinary(data); err != nil {
+		return nil, err
+	}
+	return p, k.check(k.ctx, grammarCheck{Grammars: []string{p.Grammar}})
+}
+
+// check compiles what a request brings, so that the engine's own process does it only
+// with what is known to end.
+func (k *compiler) check(ctx context.Context, g grammarCheck) error {
+	_, err := compile[bool](ctx, k, "check", g, llama.ErrGrammarBudget, llama.ErrInvalidGrammar)
+	return err
+}
+
+// compile makes a call; late is what it is where it takes too long, bad where it crashes.
+func compile[A any](ctx context.Context, k *compiler, method string, r any, late, bad error) (answer A, err error) {
+	b, err := encodeWire(nil, r, "ChatRequest")
+	if err != nil {
+		return answer, err
+	}
+	for range compileTries {
+		var s *session
+		if s, err = k.session(ctx); err != nil {
+			return answer, err
+		}
+		limited, cancel := context.WithTimeout(ctx, k.budget)
+		answer, err = callWorker[A](limited, s, method, b)
+		expired := limited.Err() != nil && ctx.Err() == nil
+		cancel()
+		var died *ErrWorkerDied
+		switch {
+		case err != nil && expired:
+			s.kill()
+			return answer, fmt.Errorf("engine: compiling takes longer than %v: %w", k.budget, late)
+		case !errors.As(err, &died):
+			return answer, err
+		}
+	}
+	return answer, fmt.Errorf("engine: llama.cpp crashed while compiling: %w: %w", bad, err)
+}
+
+// compilerServer is what a compiler's process works with.
+type compilerServer struct {
+	model    *llama.Model
+	template *llama.ChatTemplate // nil where the model has none
+}
+
+func newCompilerServer(ctx context.Context, path, template string) (*compilerServer, error) {
+	m, err := llama.LoadModel(ctx, path, llama.ModelParams{VocabOnly: true, NGPULayers: llama.NoLayers})
+	if err != nil {
+		return nil, err
+	}
+	t, err := llama.NewChatTemplate(m, template)
+	if err != nil && !errors.Is(err, llama.ErrNoChatTemplate) {
+		return nil, errors.Join(err, m.Close())
+	}
+	return &compilerServer{model: m, template: t}, nil
+}
+
+func (s *compilerServer) apply(_ context.Context, r llama.ChatTemplateRequest) ([]byte, error) {
+	p, err := s.template.Apply(r)
+	if err != nil {
+		return nil, err
+	}
+	return p.MarshalBinary()
+}
+
+func (s *compilerServer) check(_ context.Context, g grammarCheck) (bool, error) {
+	if len(g.Schema) > 0 {
+		grammar, err := llama.SchemaToGrammar(g.Schema)
+		if err != nil {
+			return false, err
+		}
+		g.Grammars = append(g.Grammars, grammar)
+	}
+	for _, grammar := range g.Grammars {
+		if grammar == "" {
+			continue
+		}
+		if err := llama.CheckGrammar(s.model, grammar); err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
