@@ -162,6 +162,7 @@ func places(text string) map[string]llama.ChatTemplateRequest {
 		"late reasoning": withTools(append([]llama.ChatMessage{user, {Role: "assistant", ReasoningContent: text, ToolCalls: call("abcdef123", "{}")[1].ToolCalls}}, call("", "")[2])),
 		"call's ID":      withTools(call(text, `{}`)),
 		"argument":       withTools(call("abcdef123", `{"a":`+string(quoted)+`}`)),
+		"glued key":      withTools(call("abcdef123", gluedKeys(text))),
 		"argument's key": withTools(call("abcdef123", `{`+string(quoted)+`:"x"}`)),
 		"nested":         withTools(call("abcdef123", `{"a":[{"b":[`+string(quoted)+`]}]}`)),
 		"result":         withTools(result),
@@ -184,6 +185,20 @@ func places(text string) map[string]llama.ChatTemplateRequest {
 	return all
 }
 
+// gluedKeys are arguments named like the special texts without their first and last characters, which some templates add; for a
+// harmless text as many others.
+func gluedKeys(text string) string {
+	arguments := map[string]string{}
+	for _, s := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("<>[]() ", r) }) {
+		if !strings.ContainsAny(text, "<[") {
+			s = "harmless " + s
+		}
+		arguments[s] = "x"
+	}
+	raw, _ := json.Marshal(arguments) // strings always encode
+	return string(raw)
+}
+
 // everywhere has text in many places at once, for a quick answer.
 func everywhere(text string) map[string]llama.ChatTemplateRequest {
 	all := places(text)
@@ -198,6 +213,7 @@ func everywhere(text string) map[string]llama.ChatTemplateRequest {
 	return map[string]llama.ChatTemplateRequest{
 		"messages": mix("system", "argument", "reasoning", "result"),
 		"tools":    all["schema"],
+		"glued":    all["glued key"],
 		"prefill":  all["prefill"],
 	}
 }

@@ -94,9 +94,11 @@ func newChatPrompt(m *Model, b *breaker, r *ChatTemplateRequest, result string) 
 	if err := checkGrammarText(p.Grammar); err != nil {
 		return nil, errorf(ErrInvalidSchema, "the grammar of the schema or the tools: %s", strings.TrimPrefix(err.Error(), "llama: "))
 	}
+	var text strings.Builder
 	for _, s := range parts {
-		p.Text += s.text
+		text.WriteString(s.text)
 	}
+	p.Text = text.String()
 	if p.Tokens, err = m.vocab.tokenizeSegments(parts); err != nil {
 		return nil, err
 	}

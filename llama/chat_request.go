@@ -26,7 +26,7 @@ type ChatTemplateRequest struct {
 	ContinueFinalMessage string
 	// EnableThinking is passed to templates that know it; nil = true.
 	EnableThinking *bool
-	// Args are further variables of the template (chat_template_kwargs). Their enable_thinking stands for EnableThinking.
+	// Args are further variables of the template (chat_template_kwargs); for enable_thinking there is EnableThinking.
 	Args map[string]json.RawMessage
 	// ReasoningFormat says what the answer's parser does with reasoning: "deepseek" (also when empty) and "auto" set it
 	// apart, "none" leaves it in the content.
@@ -194,7 +194,7 @@ func (r *ChatTemplateRequest) encode(b *breaker) ([]byte, error) {
 		}
 		calls := make([]jsonObject, 0, len(m.ToolCalls))
 		for _, c := range m.ToolCalls {
-			f := jsonObject{"name": c.Name, "arguments": string(b.json(c.arguments()))}
+			f := jsonObject{"name": c.Name, "arguments": string(b.arguments(c.arguments()))}
 			calls = append(calls, jsonObject{"type": "function", "id": b.text(c.ID), "function": f})
 		}
 		if len(calls) > 0 {

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 )
@@ -99,7 +100,8 @@ const maxMarked = 8192
 type breaker struct {
 	specials        *specialTexts
 	begin, mid, end string
-	marked          int // special texts
+	marked          int             // special texts
+	fragments       map[string]bool // of keys: whether they are part of a special text
 	unmark          *strings.Replacer
 }
 
@@ -153,8 +155,51 @@ func (b *breaker) text(text string) string {
 	return out.String()
 }
 
+// key breaks the special texts within an argument's name, and it as a whole where it may be part of one: some templates write
+// "<" + name + ">".
+func (b *breaker) key(name string) string {
+	broken := b.text(name)
+	if broken != name || !b.fragment(name) {
+		return broken
+	}
+	_, n := utf8.DecodeRuneInString(name)
+	return b.begin + name[:n] + b.mid + name[n:] + b.end
+}
+
+// fragment says whether a text together with what is around it may be a special text.
+func (b *breaker) fragment(text string) (found bool) {
+	if text == "" {
+		return false
+	}
+	if known, ok := b.fragments[text]; ok {
+		return known
+	}
+	for s := range b.specials.texts {
+		if found = strings.Contains(s, text); found {
+			break
+		}
+		for n := 1; n < min(len(s), len(text)) && !found; n++ {
+			found = text[len(text)-n:] == s[:n] || text[:n] == s[len(s)-n:]
+		}
+		if found {
+			break
+		}
+	}
+	if b.fragments == nil {
+		b.fragments = map[string]bool{}
+	}
+	b.fragments[text] = found
+	return found
+}
+
 // json breaks the special texts within the strings of a valid JSON value and leaves the rest as it is.
-func (b *breaker) json(raw []byte) []byte {
+func (b *breaker) json(raw []byte) []byte { return b.jsonStrings(raw, b.text) }
+
+// arguments is json for the arguments of a call, the names of which templates write where they like.
+func (b *breaker) arguments(raw []byte) []byte { return b.jsonStrings(raw, b.key) }
+
+// jsonStrings breaks strings by text, and the keys of objects by key.
+func (b *breaker) jsonStrings(raw []byte, key func(string) string) []byte {
 	var out []byte
 	done := 0
 	for i := 0; i < len(raw); i++ {
@@ -172,7 +217,11 @@ func (b *breaker) json(raw []byte) []byte {
 		if json.Unmarshal(literal, &s) != nil {
 			continue
 		}
-		if broken := b.text(s); broken != s {
+		change := b.text
+		if rest := bytes.TrimLeft(raw[min(i+1, len(raw)):], " \t\r\n"); len(rest) > 0 && rest[0] == ':' {
+			change = key
+		}
+		if broken := change(s); broken != s {
 			out = append(out, raw[done:begin]...)
 			out = append(out, quoteJSON(broken)...)
 			done = i + 1
@@ -201,7 +250,7 @@ type segment struct {
 
 // segments takes the marks out of a rendered prompt.
 func (b *breaker) segments(prompt string) ([]segment, error) {
-	if b.marked == 0 {
+	if !strings.Contains(prompt, b.begin) {
 		return []segment{{text: prompt}}, nil
 	}
 	var out []segment
@@ -225,7 +274,36 @@ func (b *breaker) segments(prompt string) ([]segment, error) {
 			return nil, errorf(ErrChatTemplate, "the chat template rearranges texts, so that control tokens in them cannot be told from its own")
 		}
 	}
-	return out, nil
+	return b.join(out), nil
+}
+
+// join puts the plain parts that no special text touches back into the text around them: most names of arguments, which are
+// tokenised as llama.cpp does it then.
+func (b *breaker) join(parts []segment) []segment {
+	var flat strings.Builder
+	for _, p := range parts {
+		flat.WriteString(p.text)
+	}
+	text := flat.String()
+	touched := make([]bool, len(text))
+	reach := 0 // the end of the special texts that begin before i
+	for i := range len(text) {
+		reach = max(reach, i+b.specials.at(text, i))
+		touched[i] = i < reach
+	}
+	out := parts[:0:0]
+	at := 0
+	for _, p := range parts {
+		from := at
+		at += len(p.text)
+		p.plain = p.plain && slices.Contains(touched[from:at], true)
+		if last := len(out) - 1; !p.plain && last >= 0 && !out[last].plain {
+			out[last].text += p.text
+			continue
+		}
+		out = append(out, p)
+	}
+	return out
 }
 
 // tokenizeSegments tokenises a prompt whose parts were told apart; one part gives what Tokenize gives.

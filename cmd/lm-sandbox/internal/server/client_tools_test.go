@@ -141,3 +141,25 @@ func TestClientSchema(t *testing.T) {
 		assert.NotEqual(t, plain.Choices[0].Message.Content, biased.Choices[0].Message.Content)
 	})
 }
+
+// An assistant's message at the end is continued, and not repeated, streamed or not.
+func TestClientPrefill(t *testing.T) {
+	c, _ := serveReal(t)
+	params := ask("Which country has Paris as its capital?", 4)
+	params.Temperature = openai.Float(0)
+	params.Messages = append(params.Messages, openai.AssistantMessage("Paris is the capital city of"))
+	answer, err := c.Chat.Completions.New(t.Context(), params)
+	require.NoError(t, err)
+	assert.True(t, strings.HasPrefix(answer.Choices[0].Message.Content, " France"), answer.Choices[0].Message.Content)
+	stream := c.Chat.Completions.NewStreaming(t.Context(), params)
+	var sum openai.ChatCompletionAccumulator
+	for stream.Next() {
+		require.True(t, sum.AddChunk(stream.Current()))
+	}
+	require.NoError(t, stream.Err())
+	assert.Equal(t, answer.Choices[0].Message.Content, sum.Choices[0].Message.Content)
+
+	params.Messages = append(params.Messages, openai.AssistantMessage("and"))
+	_, err = c.Chat.Completions.New(t.Context(), params)
+	require.ErrorContains(t, err, "400", "two messages of the assistant")
+}

@@ -38,7 +38,16 @@ func (q *chatCompletionRequest) engineRequest() (engine.ChatRequest, error) {
 		Stop:              q.Stop,
 		Sampling:          sampling,
 		IgnoreEOS:         q.IgnoreEOS,
-		EnableThinking:    q.enableThinking(),
+	}
+	if r.TemplateArgs, r.EnableThinking, err = q.templateArgs(); err != nil {
+		return r, err
+	}
+	switch q.ReasoningFormat {
+	case "", "auto", "deepseek", "deepseek-legacy":
+	case "none":
+		r.ReasoningFormat = "none"
+	default:
+		return r, badRequest("invalid_reasoning_format", "reasoning_format is %.40q: it must be none, auto, deepseek or deepseek-legacy", q.ReasoningFormat)
 	}
 	if r.Tools, r.ToolChoice, err = q.engineTools(); err != nil {
 		return r, err
@@ -167,12 +176,37 @@ func (q *chatCompletionRequest) maxTokens() (int, error) {
 	return 0, nil
 }
 
-func (q *chatCompletionRequest) enableThinking() *bool {
-	if q.ReasoningEffort == "none" {
-		off := false
-		return &off
+// templateArgs returns the variables of the chat template, without enable_thinking,
+// which is the second result. As in llama-server, reasoning_effort is one of them, and
+// "none" turns thinking off.
+func (q *chatCompletionRequest) templateArgs() (args map[string]json.RawMessage, thinking *bool, err error) {
+	for name, value := range q.ChatTemplateKwargs {
+		if name == "enable_thinking" {
+			if json.Unmarshal(value, &thinking) != nil {
+				return nil, nil, badRequest("invalid_chat_template_kwargs", "chat_template_kwargs.enable_thinking must be true or false")
+			}
+			continue
+		}
+		if args == nil {
+			args = map[string]json.RawMessage{}
+		}
+		args[name] = value
 	}
-	return q.ChatTemplateKwargs.EnableThinking
+	switch q.ReasoningEffort {
+	case "":
+	case "none":
+		off := false
+		thinking = &off
+		delete(args, "reasoning_effort")
+	default:
+		if args == nil {
+			args = map[string]json.RawMessage{}
+		}
+		if args["reasoning_effort"], err = json.Marshal(q.ReasoningEffort); err != nil {
+			return nil, nil, err
+		}
+	}
+	return args, thinking, nil
 }
 
 // engineSampling starts from llama.cpp's defaults, as llama-server does, and not from

@@ -30,15 +30,15 @@ type chatCompletionRequest struct {
 	samplingParams
 
 	// llama-server's own.
-	NPredict           *wholeNumber    `json:"n_predict"` // wins over max_tokens
-	IgnoreEOS          bool            `json:"ignore_eos"`
-	CachePrompt        *bool           `json:"cache_prompt"` // taken, without effect: the engine always reuses what it has
-	Grammar            string          `json:"grammar"`
-	JSONSchema         json.RawMessage `json:"json_schema"`
-	ReasoningEffort    string          `json:"reasoning_effort"`
-	ChatTemplateKwargs struct {
-		EnableThinking *bool `json:"enable_thinking"`
-	} `json:"chat_template_kwargs"`
+	NPredict        *wholeNumber    `json:"n_predict"` // wins over max_tokens
+	IgnoreEOS       bool            `json:"ignore_eos"`
+	CachePrompt     *bool           `json:"cache_prompt"` // taken, without effect: the engine always reuses what it has
+	Grammar         string          `json:"grammar"`
+	JSONSchema      json.RawMessage `json:"json_schema"`
+	ReasoningEffort string          `json:"reasoning_effort"`
+	ReasoningFormat string          `json:"reasoning_format"`
+	// variables of the chat template; enable_thinking is one that the engine knows
+	ChatTemplateKwargs map[string]json.RawMessage `json:"chat_template_kwargs"`
 }
 
 // wholeNumber is an integer however JSON spells it: 3, 3.0, 3e2. One beyond 64 bits
