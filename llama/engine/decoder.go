@@ -119,7 +119,7 @@ func (d *contextDecoder) restore(id llama.SeqID, saved []byte, from, to int) int
 		d.log.Error("engine: a parked prefix was not brought back", "sequence", id, "error", err)
 		return from
 	}
-	if d.lend(d.spare, id, from, to) {
+	if d.lend(d.spare, id, from, to) && d.hasWindow(id, to) {
 		return to
 	}
 	if !d.share() {
@@ -127,6 +127,12 @@ func (d *contextDecoder) restore(id llama.SeqID, saved []byte, from, to int) int
 	}
 	d.truncate(id, from)
 	return from
+}
+
+// hasWindow says whether a sequence of n tokens has all that its next token attends to: llama.cpp does not look.
+func (d *contextDecoder) hasWindow(id llama.SeqID, n int) bool {
+	w := d.ctx.Model().NSWA()
+	return w == 0 || d.ctx.Memory().PosMin(id) <= llama.Pos(max(0, n-w))
 }
 
 // truncate to nothing works with every kind of memory.
@@ -158,7 +164,11 @@ func (d *contextDecoder) posMax(id llama.SeqID) llama.Pos { return d.ctx.Memory(
 func (d *contextDecoder) abort()                          { d.ctx.Abort() }
 func (d *contextDecoder) resetAbort()                     { d.ctx.ResetAbort() }
 func (d *contextDecoder) takeTurn() bool                  { return d.ctx.TakeTurn() }
-func (d *contextDecoder) giveTurn()                       { d.ctx.GiveTurn() }
-func (d *contextDecoder) interruptTurn()                  { d.ctx.InterruptTurn() }
-func (d *contextDecoder) contended() bool                 { return d.ctx.Contended() }
-func (d *contextDecoder) hold()                           { d.ctx.Hold() }
+func (d *contextDecoder) giveTurn() {
+	if d.ctx != nil { // else it only embeds
+		d.ctx.GiveTurn()
+	}
+}
+func (d *contextDecoder) interruptTurn()  { d.ctx.InterruptTurn() }
+func (d *contextDecoder) contended() bool { return d.ctx.Contended() }
+func (d *contextDecoder) hold()           { d.ctx.Hold() }

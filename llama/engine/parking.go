@@ -41,21 +41,30 @@ func (p *parking) match(k key, prompt []llama.Token) (at *segment, n int) {
 	if at == nil {
 		return nil, 0
 	}
-	return p.below(at, 0, prompt)
+	return p.below(at, 0, prompt, p.whole)
 }
 
-// below goes on from a segment that agrees with the prompt up to position n.
-func (p *parking) below(g *segment, n int, prompt []llama.Token) (at *segment, end int) {
+// common is how many tokens of a prompt a sequence here began with, whether or not they can be brought back.
+func (p *parking) common(k key, prompt []llama.Token) int {
+	if p.roots[k] == nil {
+		return 0
+	}
+	_, n := p.below(p.roots[k], 0, prompt, false)
+	return n
+}
+
+// below goes on from a segment that agrees with the prompt up to position n; whole leaves segments out that agree in a part.
+func (p *parking) below(g *segment, n int, prompt []llama.Token, whole bool) (at *segment, end int) {
 	at, end = g, n
 	for _, c := range g.children {
 		if c.start > n {
 			continue
 		}
 		k := common(c.tokens, prompt[c.start:])
-		if k == 0 || p.whole && k < len(c.tokens) {
+		if k == 0 || whole && k < len(c.tokens) {
 			continue
 		}
-		if a, e := p.below(c, c.start+k, prompt); e > end {
+		if a, e := p.below(c, c.start+k, prompt, whole); e > end {
 			at, end = a, e
 		}
 	}

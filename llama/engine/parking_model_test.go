@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -82,6 +83,47 @@ func TestParkedGoesOn(t *testing.T) {
 			ask(a, len(a)-1)
 			require.Zero(t, fresh.Stats().Parked)
 			require.Zero(t, fresh.Stats().Kept)
+			requireIdle(t, e)
+		})
+	}
+}
+
+// TestSharedByEveryMemory: simultaneous requests compute what they have in common once, later ones not at all, whatever the
+// memory is, and each gives what it gives alone; with the window passed many times over.
+func TestSharedByEveryMemory(t *testing.T) {
+	const shared, tail, sharers, output = 90, 12, 8, 60
+	for _, mem := range memories {
+		t.Run(mem.name, func(t *testing.T) {
+			m := loadFixture(t, mem.file)
+			e := startEngine(t, m, engine.Params{NCtx: 2048, MaxSequences: sharers})
+			fresh := startEngine(t, m, engine.Params{NCtx: 512, MaxSequences: 1, Cache: engine.CacheParams{HostBytes: -1}})
+			begin := letters(shared, 7)
+			for round := range 2 {
+				answers := make([]answer, sharers)
+				var wg sync.WaitGroup
+				for i := range sharers {
+					wg.Go(func() {
+						r := engine.Request{Tokens: slices.Concat(begin, letters(tail, 100*round+i)), MaxTokens: output, IgnoreEOS: true, Sampling: greedy()}
+						var err error
+						if answers[i], err = collect(t, t.Context(), e, r); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				wg.Wait()
+				computed := 0
+				for i, a := range answers {
+					r := engine.Request{Tokens: slices.Concat(begin, letters(tail, 100*round+i)), MaxTokens: output, IgnoreEOS: true, Sampling: greedy()}
+					require.Equal(t, generate(t, fresh, r).tokens, a.tokens, "round %d, request %d", round, i)
+					require.Equal(t, a.result.Usage.Prompt, a.result.Usage.Cached+a.result.Usage.Computed)
+					computed += a.result.Usage.Computed
+				}
+				once := (1 - round) * shared
+				if !mem.plain {
+					once *= 2 // the first may be through before it is known what others share
+				}
+				require.LessOrEqual(t, computed, once+sharers*(tail+1), "round %d", round)
+			}
 			requireIdle(t, e)
 		})
 	}

@@ -49,6 +49,7 @@ func (s *scheduler) place(seq *sequence) bool {
 	s.tree.reserve(seq.leaf, room)
 	seq.took(s.unpark(seq, n))
 	seq.leaf.tokens = seq.tokens[seq.leaf.start:seq.past]
+	s.markBranch(seq)
 	return true
 }
 
@@ -198,6 +199,7 @@ func (s *scheduler) touch(k *kept) {
 // about to compute: they are computed once.
 func (s *sequence) waits(before []*sequence) bool {
 	if l := s.leader; l != nil && l.state == running && l.past < s.common {
+		l.stop(s.common)
 		return true
 	}
 	s.leader = nil
@@ -207,6 +209,7 @@ func (s *sequence) waits(before []*sequence) bool {
 		}
 		if n := common(l.tokens, s.tokens[:len(s.tokens)-1]); n >= s.past+minShare && l.past < n {
 			s.leader, s.common = l, n
+			l.stop(n)
 			return true
 		}
 	}
@@ -216,6 +219,7 @@ func (s *sequence) waits(before []*sequence) bool {
 // rejoin takes over what others have computed of a prompt since it was admitted.
 func (s *scheduler) rejoin(seq *sequence) {
 	if !s.mem.share() {
+		s.unparkRunning(seq)
 		return
 	}
 	donor, n := s.match(seq)

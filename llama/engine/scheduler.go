@@ -114,6 +114,7 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 			i-- // seq itself does not run any more
 		}
 	}
+	s.parkMarked()
 	s.admit(now)
 	room, target := s.batch, time.Duration(0)
 	for _, seq := range s.running {
@@ -162,15 +163,21 @@ func (s *scheduler) planPrompts(feeds []feed, room int) []feed {
 		}
 	}
 	slices.SortStableFunc(s.prompts, func(a, b *sequence) int { return a.rank() - b.rank() })
+	shares := s.mem.share() || s.marks()
+	for i, seq := range s.prompts {
+		if shares {
+			seq.waits(s.prompts[:i]) // tells the others where to stop
+		}
+	}
 	overtaking := 0
 	for i, seq := range s.prompts {
-		if seq.waits(s.prompts[:i]) {
+		if shares && seq.waits(s.prompts[:i]) {
 			continue
 		}
 		s.rejoin(seq)
 		seq.overtaken += overtaking
 		p := seq.pending()
-		if n := min(p, room); n > 0 {
+		if n := s.chunk(seq, min(p, room)); n > 0 {
 			feeds = append(feeds, feed{seq: seq, n: n, sample: n == p})
 			room -= n
 			overtaking += n
