@@ -39,6 +39,8 @@ flight then get ten seconds to finish, and the exit code is 0.
   POST /llama-cpp/           {"cmd"} to {"output","error"}
   POST /ollama/              {"cmd"} to the JSON of $OLLAMA_URL with $OLLAMA_MODEL
   POST /v1/chat/completions  as OpenAI's, also streaming
+  POST /v1/embeddings        as OpenAI's
+  POST /v1/rerank            {"query","documents"} to scores, with a reranker
   GET  /v1/models  /health
 
 Commands get the sandbox that the flags describe; a request cannot change it. One

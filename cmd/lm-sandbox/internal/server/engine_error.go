@@ -32,10 +32,15 @@ func engineError(err error) *apiError {
 	}
 	var (
 		full    *llama.ErrContextFull
+		text    *engine.ErrText
 		invalid *engine.ErrInvalid
 		died    *engine.ErrWorkerDied
 	)
 	switch {
+	case errors.As(err, &text) && errors.As(err, &full):
+		return badRequest("context_length_exceeded", "text %d has %d tokens, the most are %d: send less", text.Index, full.Have, full.Max)
+	case errors.Is(err, llama.ErrUnsupported):
+		return badRequest("unsupported", "the model that is loaded cannot do this: %s", err)
 	case errors.As(err, &invalid):
 		return badRequest("invalid_request", "%s", err)
 	case errors.As(err, &full):

@@ -20,6 +20,8 @@ func (s *Server) newRoutes() map[string]route {
 		"/health":              {method: http.MethodGet, open: true, handle: s.health},
 		"/v1/models":           {method: http.MethodGet, handle: s.models},
 		"/v1/chat/completions": {method: http.MethodPost, handle: s.chatCompletions},
+		"/v1/embeddings":       {method: http.MethodPost, handle: s.embeddings},
+		"/v1/rerank":           {method: http.MethodPost, handle: s.rerank},
 		"/run-bash":            {method: http.MethodPost, handle: s.runBash},
 		"/llama-cpp":           {method: http.MethodPost, handle: s.llamaCPP},
 		"/ollama":              {method: http.MethodPost, handle: s.ollama},
