@@ -137,11 +137,19 @@ func (s *turns) grant() {
 // context to take turns; engines do.
 func (c *Context) TakeTurn() bool { return c.turn.threads == 0 || c.model.turns.take(&c.turn) }
 
-// GiveTurn lets other contexts compute.
-func (c *Context) GiveTurn() { c.model.turns.give(&c.turn) }
+// GiveTurn lets other contexts compute; nil-safe.
+func (c *Context) GiveTurn() {
+	if c != nil {
+		c.model.turns.give(&c.turn)
+	}
+}
 
-// InterruptTurn ends a wait in TakeTurn. Any goroutine may call it.
-func (c *Context) InterruptTurn() { c.model.turns.interrupt(&c.turn) }
+// InterruptTurn ends a wait in TakeTurn. Any goroutine may call it; nil-safe.
+func (c *Context) InterruptTurn() {
+	if c != nil {
+		c.model.turns.interrupt(&c.turn)
+	}
+}
 
-// Contended says whether another context waits for its turn.
-func (c *Context) Contended() bool { return c.model.turns.contended() }
+// Contended says whether another context waits for its turn; nil-safe.
+func (c *Context) Contended() bool { return c != nil && c.model.turns.contended() }

@@ -195,13 +195,18 @@ func (emb *embedder) close() {
 	emb.wake.Signal()
 	emb.mu.Unlock()
 	emb.ctx.Abort()
+	emb.ctx.InterruptTurn()
 	<-emb.done
 }
 
 func (emb *embedder) loop() {
 	defer close(emb.done)
+	defer emb.ctx.GiveTurn()
 	for emb.plan() {
-		err := emb.decode()
+		err := ErrClosed // who interrupts the wait
+		if emb.ctx.TakeTurn() {
+			err = emb.decode()
+		}
 		emb.mu.Lock()
 		emb.deliver(err)
 		emb.mu.Unlock()
@@ -218,6 +223,7 @@ func (emb *embedder) plan() bool {
 		if len(emb.parts) > 0 {
 			return true
 		}
+		emb.ctx.GiveTurn()
 		emb.wake.Wait()
 	}
 	for _, t := range emb.open {
