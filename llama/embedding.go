@@ -10,6 +10,7 @@ import (
 // PoolingType is how the embeddings of a text's tokens become one (llama_pooling_type).
 type PoolingType int
 
+// How tokens are pooled.
 const (
 	PoolingAuto PoolingType = iota // what the model's file says, else PoolingNone
 	PoolingNone                    // an embedding for each token
