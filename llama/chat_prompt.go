@@ -170,17 +170,22 @@ func (p *ChatPrompt) UnmarshalBinary(data []byte) error {
 //
 //   - as [NewSampler]
 func (p *ChatPrompt) Sampler(m *Model, base SamplerParams) (*Sampler, error) {
-	if p.Grammar == "" {
+	switch {
+	case p.Grammar == "" && base.Reasoning == nil:
 		return NewSampler(m, base)
-	}
-	if base.Grammar != "" {
+	case p.Grammar != "" && base.Grammar != "":
 		return nil, errorf(ErrInvalidParam, "the prompt has a grammar of its own: put yours into the request")
+	case p.Grammar != "":
+		base.Grammar = p.Grammar
 	}
-	base.Grammar = p.Grammar
 	np := base.native()
-	np.GrammarKind, np.GrammarLazy = p.grammarKind, p.GrammarLazy
+	if p.Grammar != "" {
+		np.GrammarKind, np.GrammarLazy = p.grammarKind, p.GrammarLazy
+	}
 	np.GenerationPrompt = p.GenerationPrompt
-	np.ThinkingStart, np.ThinkingEnds = p.ThinkingStart, p.ThinkingEnds
+	if np.ThinkingStart == "" {
+		np.ThinkingStart, np.ThinkingEnds = p.ThinkingStart, p.ThinkingEnds
+	}
 	for _, t := range p.Triggers {
 		np.Triggers = append(np.Triggers, native.Trigger{Type: int32(t.Type), Value: t.Value, Token: int32(t.Token)})
 	}

@@ -190,7 +190,22 @@ type SampleRow struct {
 	Token   Token    // result: the last token
 	Tokens  []Token  // result: the token of each step; its storage is used again
 	Err     error    // result: this row alone failed, for example its grammar
+
+	// NProbs asks for probabilities: Probs then has NProbs entries for each token, itself and the NProbs-1 likeliest ones,
+	// best first. Its storage is used again.
+	NProbs int
+	Probs  []TokenProb
 }
+
+// TokenProb is a token and the natural logarithm of its probability: of the softmax of the model's logits, before anything
+// that a sampler does.
+type TokenProb struct {
+	Token   Token
+	Logprob float32
+}
+
+// mostProbs bounds SampleRow.NProbs.
+const mostProbs = 1024
 
 // DecodeSample decodes a batch and then, for each row, samples with the row's sampler and accepts the token into it, all of
 // it on the context's own thread: the calling goroutine is parked meanwhile and holds no OS thread. Rows fail one by one; the
@@ -234,14 +249,17 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 		if !c.hasLogits() || r.Index < 0 || r.Index >= len(b.logits) || b.logits[r.Index] == 0 {
 			return errorf(ErrNoLogits, "row %d: batch index %d was not added with logits", i, r.Index)
 		}
+		if r.NProbs < 0 || r.NProbs > mostProbs {
+			return errorf(ErrInvalidParam, "row %d: NProbs = %d: want 0 to %d", i, r.NProbs, mostProbs)
+		}
 	}
 	c.rows = c.rows[:0]
 	for i := range rows {
 		r := &rows[i]
-		r.Token, r.Tokens = NullToken, r.Tokens[:0]
+		r.Token, r.Tokens, r.Probs = NullToken, r.Tokens[:0], r.Probs[:0]
 		if r.Err = r.Sampler.hold(c); r.Err == nil {
 			c.rows = append(c.rows, native.Row{})
-			native.SetRow(&c.rows[len(c.rows)-1], r.Sampler.native, int32(r.Index))
+			native.SetRow(&c.rows[len(c.rows)-1], r.Sampler.native, int32(r.Index), int32(r.NProbs))
 		}
 	}
 	c.outputs = c.outputs[:0]
@@ -253,11 +271,12 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 			continue
 		}
 		if err == nil {
-			tokens, rowErr := native.RowResult(&c.rows[k])
+			tokens, probs, rowErr := native.RowResult(&c.rows[k])
 			for _, t := range tokens {
 				r.Token = Token(t)
 				r.Tokens = append(r.Tokens, r.Token)
 			}
+			r.addProbs(probs)
 			if rowErr != nil {
 				r.Token, r.Err = NullToken, fromNative(rowErr, ErrFatal, "sample")
 			}

@@ -19,6 +19,7 @@ var (
 	ErrInvalidToken    = errors.New("llama: token outside the vocabulary")
 	ErrInvalidParam    = errors.New("llama: invalid parameter")
 	ErrInvalidGrammar  = errors.New("llama: invalid grammar")
+	ErrInvalidRegex    = errors.New("llama: invalid regular expression")
 	ErrInvalidSchema   = errors.New("llama: invalid JSON schema")
 	ErrInvalidMessage  = errors.New("llama: invalid chat message")
 	ErrChatParse       = errors.New("llama: the text does not have the chat template's format")

@@ -16,7 +16,8 @@ type gbnf struct {
 	rules  []gbnfAlts // nil = used but not defined
 	tokens []string   // <name> and <[id]>, to be looked up in a vocabulary
 	size   int        // elements after llama.cpp has written out the repetitions
-
+	src    string
+	at     []int // where in src each rule is defined, or else used first
 }
 
 type (
@@ -58,24 +59,31 @@ type gbnfParser struct {
 // gbnfError carries a syntax error up to parseGBNF.
 type gbnfError struct{ text string }
 
+// fault is an error at an offset of the grammar.
+func (g *gbnf) fault(offset int, format string, args ...any) error {
+	before := g.src[:min(offset, len(g.src))]
+	line := 1 + strings.Count(before, "\n")
+	column := len(before) - strings.LastIndexByte(before, '\n') // where there is none, that is -1
+	return &PlaceError{What: "grammar", Place: fmt.Sprintf("%d:%d", line, column), Text: fmt.Sprintf(format, args...)}
+}
+
 func parseGBNF(src string) (g *gbnf, err error) {
-	p := &gbnfParser{g: &gbnf{names: map[string]int{}}, src: src}
+	p := &gbnfParser{g: &gbnf{names: map[string]int{}, src: src}, src: src}
 	defer func() {
 		if e := recover(); e != nil {
 			ge, ok := e.(gbnfError)
 			if !ok {
 				panic(e)
 			}
-			line := 1 + strings.Count(src[:min(p.pos, len(src))], "\n")
-			g, err = nil, fmt.Errorf("line %d: %s", line, ge.text)
+			g, err = nil, p.g.fault(p.pos, "%s", ge.text)
 		}
 	}()
 	for p.space(true); p.pos < len(src); p.space(true) {
 		p.rule()
 	}
-	for name, n := range p.g.names {
-		if p.g.rules[n] == nil {
-			return nil, fmt.Errorf("rule %q is not defined", name)
+	for n, alts := range p.g.rules {
+		if alts == nil {
+			return nil, p.g.fault(p.g.at[n], "rule %q is not defined", p.g.nameOf(n))
 		}
 	}
 	if _, ok := p.g.names["root"]; !ok {
@@ -141,12 +149,24 @@ func (p *gbnfParser) number(name string) int {
 		n = len(p.g.rules)
 		p.g.names[name] = n
 		p.g.rules = append(p.g.rules, nil)
+		p.g.at = append(p.g.at, p.pos-len(name))
 	}
 	return n
 }
 
+func (g *gbnf) nameOf(n int) string {
+	for name, i := range g.names {
+		if i == n {
+			return name
+		}
+	}
+	return "?"
+}
+
 func (p *gbnfParser) rule() {
+	begin := p.pos
 	n := p.number(p.name())
+	p.g.at[n] = begin
 	p.space(false)
 	if !strings.HasPrefix(p.src[p.pos:], "::=") {
 		p.fail("expected ::= at %q", p.rest())

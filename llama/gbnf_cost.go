@@ -41,12 +41,12 @@ func (g *gbnf) checkCost() error {
 			return err
 		}
 		if visits = saturate(visits + c.visits); visits > maxGrammarVisits {
-			return fmt.Errorf("the grammar is too ambiguous: its rules have too many ways to begin")
+			return g.fault(g.at[n], "the grammar is too ambiguous: its rules have too many ways to begin")
 		}
 	}
-	for _, alts := range g.rules {
+	for n, alts := range g.rules {
 		if err := a.places(alts); err != nil {
-			return err
+			return g.fault(g.at[n], "%v", err)
 		}
 	}
 	return nil
@@ -55,7 +55,7 @@ func (g *gbnf) checkCost() error {
 func (a *gbnfAnalysis) rule(n int) (gbnfCost, error) {
 	switch a.state[n] {
 	case 1:
-		return gbnfCost{}, fmt.Errorf("rule %q begins with itself: left recursion is not supported", a.nameOf(n))
+		return gbnfCost{}, a.g.fault(a.g.at[n], "rule %q begins with itself: left recursion is not supported", a.g.nameOf(n))
 	case 2:
 		return a.costs[n], nil
 	}
@@ -65,19 +65,10 @@ func (a *gbnfAnalysis) rule(n int) (gbnfCost, error) {
 		return c, err
 	}
 	if c.depth > maxGrammarDepth {
-		return c, fmt.Errorf("rules refer to each other over more than %d levels", maxGrammarDepth)
+		return c, a.g.fault(a.g.at[n], "rules refer to each other over more than %d levels", maxGrammarDepth)
 	}
 	a.state[n], a.costs[n] = 2, c
 	return c, nil
-}
-
-func (a *gbnfAnalysis) nameOf(n int) string {
-	for name, i := range a.g.names {
-		if i == n {
-			return name
-		}
-	}
-	return "?"
 }
 
 func (a *gbnfAnalysis) alts(alts gbnfAlts) (gbnfCost, error) {

@@ -28,10 +28,13 @@ func parseGrammar(src string) (*gbnf, error) {
 	if err == nil {
 		err = g.checkCost()
 	}
-	if err != nil {
-		return nil, errorf(ErrInvalidGrammar, "grammar: %v", err)
+	if err == nil {
+		return g, nil
 	}
-	return g, nil
+	if _, placed := err.(*PlaceError); !placed {
+		err = &PlaceError{What: "grammar", Text: err.Error()}
+	}
+	return nil, err
 }
 
 // checkGrammar also looks up the tokens that a grammar names.
@@ -63,7 +66,8 @@ func (v *Vocab) checkGrammar(src string) error {
 //
 // # Errors
 //
-//   - [ErrInvalidGrammar], [ErrNoVocab], [ErrClosed]
+//   - [ErrInvalidGrammar], as a [*PlaceError] where the place is known
+//   - [ErrNoVocab], [ErrClosed]
 //
 // C: llama_sampler_init_grammar
 func CheckGrammar(m *Model, gbnf string) error {

@@ -108,7 +108,7 @@ func TestHostileGrammars(t *testing.T) {
 func TestGrammarErrorsNameTheLine(t *testing.T) {
 	m := fixtureModel(t)
 	err := llama.CheckGrammar(m, "root ::= a\na ::= \"x\" )\n")
-	require.EqualError(t, err, `llama: grammar: line 2: expected the rule's end at ")\n"`)
+	require.EqualError(t, err, `llama: invalid grammar at 2:11: expected the rule's end at ")\n"`)
 }
 
 // Everything that the limits let through must be cheap for llama.cpp, too.

@@ -1,6 +1,9 @@
 package llama
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
@@ -19,11 +22,16 @@ func checkSchema(schema []byte, strict bool) (schemaCost, error) {
 		return schemaCost{}, errorf(ErrInvalidSchema, "the JSON schema has %d bytes, at most %d are allowed", len(schema), maxSchema)
 	}
 	if err := checkJSON(schema); err != nil {
-		return schemaCost{}, errorf(ErrInvalidSchema, "JSON schema: %v", err)
+		fault := &PlaceError{What: "JSON schema", Text: err.Error()}
+		var syntax *json.SyntaxError
+		if errors.As(json.Unmarshal(schema, new(any)), &syntax) {
+			fault.Place, fault.Text = fmt.Sprint(syntax.Offset), "not valid JSON: "+syntax.Error()
+		}
+		return schemaCost{}, fault
 	}
 	cost, err := walkSchema(schema, strict)
 	if err != nil {
-		return cost, errorf(ErrInvalidSchema, "JSON schema: %v", err)
+		return cost, schemaError(err)
 	}
 	return cost, nil
 }
@@ -34,7 +42,8 @@ func checkSchema(schema []byte, strict bool) (schemaCost, error) {
 //
 // # Errors
 //
-//   - [ErrInvalidSchema] for what is no schema, too large, too deeply nested or not expressible
+//   - [ErrInvalidSchema] for what is no schema, too large, too deeply nested or not expressible; a [*PlaceError] where the
+//     place is known
 //
 // C: json_schema_to_grammar
 func SchemaToGrammar(schema []byte) (string, error) {

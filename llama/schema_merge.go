@@ -1,5 +1,7 @@
 package llama
 
+import "strconv"
+
 // merge adds the cost of an allOf: the properties of all its parts, and of the alternatives within them, become one object.
 func (w *schemaWalk) merge(total *schemaCost, parts []any, path string) error {
 	merged := 0
@@ -29,21 +31,22 @@ func (w *schemaWalk) merge(total *schemaCost, parts []any, path string) error {
 		merged += len(properties)
 		return nil
 	}
-	for _, p := range parts {
+	for i, p := range parts {
 		s, _ := p.(schemaObject)
+		at := strconv.Itoa(i)
 		if err := part(s); err != nil {
-			return err
+			return under(err, at)
 		}
 		for _, key := range []string{"oneOf", "anyOf"} {
 			alternatives, _ := s[key].([]any)
 			for _, alternative := range alternatives {
 				if err := part(alternative); err != nil {
-					return err
+					return under(err, at, key)
 				}
 			}
 		}
 		if err := w.child(total, s, path); err != nil {
-			return err
+			return under(err, at)
 		}
 	}
 	total.cubes = saturate(total.cubes + cube(merged))

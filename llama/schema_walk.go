@@ -59,6 +59,18 @@ type schemaRef struct {
 	chosen  int8 // of choices
 }
 
+// fault puts the place of the target in front of that of an error below it.
+func (r *schemaRef) fault(err error) error {
+	f, ok := err.(*schemaFault)
+	switch {
+	case !ok:
+		f = &schemaFault{err: err}
+	case f.whole:
+		return f
+	}
+	return &schemaFault{pointer: strings.TrimPrefix(r.name, "#") + f.pointer, err: f.err, whole: true}
+}
+
 type schemaWalk struct {
 	root   any
 	refs   map[string]*schemaRef
@@ -95,7 +107,7 @@ func walkSchema(schema []byte, strict bool) (total schemaCost, err error) {
 			return total, err
 		}
 		if _, err := w.refChoices(r); err != nil {
-			return total, err
+			return total, r.fault(err)
 		}
 		total.add(c, 1)
 		if err := total.check(); err != nil {
@@ -147,7 +159,7 @@ func (w *schemaWalk) refCost(r *schemaRef) (c schemaCost, err error) {
 	case 0:
 		r.state = 1
 		if r.cost, err = w.cost(r.target, r.name); err != nil {
-			return c, err
+			return c, r.fault(err)
 		}
 		r.state = 2
 	}
@@ -162,7 +174,12 @@ func (w *schemaWalk) cost(s schemaObject, path string) (schemaCost, error) {
 	}
 	if ref, ok := s["$ref"]; ok {
 		_, err := w.ref(ref)
-		return total, err
+		return total, under(err, "$ref")
+	}
+	if w.strict {
+		if err := checkTypes(s["type"]); err != nil {
+			return total, under(err, "type")
+		}
 	}
 	// Within arrays of types each type gets its own copy of the subschema.
 	times := 1
@@ -181,7 +198,7 @@ func (w *schemaWalk) cost(s schemaObject, path string) (schemaCost, error) {
 	}
 	if pattern, ok := s["pattern"].(string); ok && mayBeString(s["type"]) {
 		if err := checkPattern(pattern, w.strict); err != nil {
-			return total, fmt.Errorf("pattern %.60q: %w", pattern, err)
+			return total, under(fmt.Errorf("pattern %.60q: %w", pattern, err), "pattern")
 		}
 		own.visits += patternVisits
 	}
@@ -189,8 +206,8 @@ func (w *schemaWalk) cost(s schemaObject, path string) (schemaCost, error) {
 	open := s["additionalProperties"] != nil && s["additionalProperties"] != false
 	for name, value := range properties {
 		if len(name) > maxSchemaName || open && utf8.RuneCountInString(name) > maxSchemaOpenName {
-			return total, fmt.Errorf("property %.40q… has a name of %d bytes: at most %d are allowed, %d with additionalProperties",
-				name, len(name), maxSchemaName, maxSchemaOpenName)
+			return total, under(fmt.Errorf("property %.40q… has a name of %d bytes: at most %d are allowed, %d with additionalProperties",
+				name, len(name), maxSchemaName, maxSchemaOpenName), "properties")
 		}
 		rule := path + "-" + name
 		key := ruleName(rule)
@@ -200,21 +217,21 @@ func (w *schemaWalk) cost(s schemaObject, path string) (schemaCost, error) {
 			return total, fmt.Errorf("too many property names differ in other than letters, digits and hyphens of ASCII only")
 		}
 		if err := w.child(&own, value, rule); err != nil {
-			return total, err
+			return total, under(err, "properties", name)
 		}
 	}
 	own.cubes = saturate(own.cubes + cube(len(properties)))
 	for _, key := range []string{"oneOf", "anyOf", "items", "prefixItems"} {
 		if err := w.child(&own, s[key], path+"-"+key); err != nil {
-			return total, err
+			return total, under(err, key)
 		}
 	}
 	if err := w.child(&own, s["additionalProperties"], path+"-additional-value"); err != nil {
-		return total, err
+		return total, under(err, "additionalProperties")
 	}
 	if parts, ok := s["allOf"].([]any); ok {
 		if err := w.merge(&own, parts, path); err != nil {
-			return total, err
+			return total, under(err, "allOf")
 		}
 	}
 	total.add(own, times)
@@ -234,7 +251,7 @@ func (w *schemaWalk) child(total *schemaCost, value any, path string) error {
 		for i, item := range v {
 			if s, ok := item.(schemaObject); ok {
 				if err := w.child(total, s, path+"-"+strconv.Itoa(i)); err != nil {
-					return err
+					return under(err, strconv.Itoa(i))
 				}
 			}
 		}

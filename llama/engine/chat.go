@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"iter"
 	"slices"
 	"time"
@@ -54,6 +53,16 @@ type ChatRequest struct {
 	// ReasoningFormat is "" for reasoning apart from the content, or "none" for
 	// reasoning within it, as the model writes it.
 	ReasoningFormat string
+	// Regex and Choices, as in [Request]; not with Tools.
+	Regex   string
+	Choices []string
+	// N, Logprobs and Processor, as in [Request].
+	N, Logprobs int
+	Processor   LogitsProcessor
+	// ReasoningBudget is the most tokens of the model's reasoning, where its template
+	// marks it: then its end is put there and the answer follows. nil = no limit, 0 =
+	// it ends as soon as it has begun.
+	ReasoningBudget *int
 }
 
 // Chat asks for the next message of a conversation, by the model's chat
@@ -82,7 +91,7 @@ func (e *Engine) Chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelta, e
 			yield(ChatDelta{}, err)
 			return
 		}
-		s.each(ctx, yield, func(r *Result) ChatDelta { return ChatDelta{Result: r} })
+		s.each(ctx, yield)
 	}
 }
 
@@ -113,17 +122,33 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if err := e.checkShift("ChatRequest", r.ContextShift, r.NKeep); err != nil {
 		return nil, err
 	}
-	if err := e.admit(ctx, "ChatRequest", r.MaxTokens, r.Stop); err != nil {
+	l := limits{maxTokens: r.MaxTokens, n: r.N, logprobs: r.Logprobs, stops: r.Stop}
+	if err := e.admit(ctx, "ChatRequest", l); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			e.leaveRequest()
+			e.leaveRequest(l.outputs())
 		}
 	}()
-	params, err := e.sampling("ChatRequest", r.Sampling, r.Schema, r.Grammar, r.IgnoreEOS)
+	form := constraint{schema: r.Schema, grammar: r.Grammar, regex: r.Regex, choices: r.Choices}
+	params, err := e.sampling("ChatRequest", r.Sampling, form, r.IgnoreEOS)
 	if err != nil {
 		return nil, err
+	}
+	if r.Grammar, err = form.gbnf(); err != nil {
+		return nil, err
+	}
+	if r.ReasoningBudget != nil {
+		if *r.ReasoningBudget < 0 {
+			return nil, invalid("ChatRequest.ReasoningBudget", "%d is negative: nil is no limit", *r.ReasoningBudget)
+		}
+		reasoning := llama.Reasoning{}
+		if params.Reasoning != nil {
+			reasoning = *params.Reasoning
+		}
+		reasoning.Budget = *r.ReasoningBudget
+		params.Reasoning = &reasoning
 	}
 	prompt, inText, err := e.applyTemplate(r)
 	if err != nil {
@@ -132,36 +157,44 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if err := e.checkPrompt(prompt.Tokens); err != nil {
 		return nil, err
 	}
-	render, err := newChatRenderer(prompt, inText)
-	if err != nil {
-		return nil, err
-	}
-	sampler, err := prompt.Sampler(e.model, params)
-	if err != nil {
-		return nil, errors.Join(err, render.Close())
-	}
 	shown := map[llama.Token]bool{}
 	for _, t := range prompt.PreservedTokens {
 		shown[t] = true
 	}
-	text := &textStream{
-		vocab: e.model.Vocab(), shown: shown,
-		stops: newStopMatcher(slices.Concat(prompt.Stops, r.Stop)),
+	o := outputs[ChatDelta]{
+		n: l.outputs(), params: params,
+		sampler: func(p llama.SamplerParams) (*llama.Sampler, error) { return prompt.Sampler(e.model, p) },
+		renderer: func(i int) (renderer[ChatDelta], error) {
+			c, err := newChatRenderer(prompt, inText)
+			if err != nil {
+				return nil, err
+			}
+			c.index, c.nProbs = i, r.Logprobs
+			return c, nil
+		},
 	}
-	seq, err := e.newSequence(prompt.Tokens, r.CacheScope, r.Pace, r.MaxTokens, sampler, text)
-	if err != nil {
-		return nil, errors.Join(err, render.Close())
-	}
-	seq.priority, seq.caller = r.Priority, r.Caller
-	if r.ContextShift {
-		e.letShift(seq, r.NKeep, r.MaxTokens)
-	}
-	if r.IgnoreEOS {
-		seq.newUnforced = func() (*llama.Sampler, error) {
-			return prompt.Sampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
+	o.sequence = func(s *llama.Sampler) (*sequence, error) {
+		text := &textStream{
+			vocab: e.model.Vocab(), shown: shown,
+			stops: newStopMatcher(slices.Concat(prompt.Stops, r.Stop)),
 		}
+		seq, err := e.newSequence(prompt.Tokens, r.CacheScope, r.Pace, r.MaxTokens, s, text)
+		if err != nil {
+			return nil, err
+		}
+		seq.nProbs, seq.process = r.Logprobs, r.Processor
+		seq.priority, seq.caller = r.Priority, r.Caller
+		if r.ContextShift {
+			e.letShift(seq, r.NKeep, r.MaxTokens)
+		}
+		if r.IgnoreEOS {
+			seq.newUnforced = func() (*llama.Sampler, error) {
+				return prompt.Sampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
+			}
+		}
+		return seq, nil
 	}
-	return startStream(e, seq, render), nil
+	return o.start(e)
 }
 
 // applyTemplate renders the conversation; inText says that tools had to be
@@ -174,8 +207,8 @@ func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText 
 		return nil, false, err
 	}
 	tools := len(r.Tools) > 0 && r.ToolChoice != "none"
-	if tools && (len(r.Schema) > 0 || r.Grammar != "" || r.Sampling != nil && r.Sampling.Grammar != "") {
-		return nil, false, invalid("ChatRequest.Tools", "cannot be combined with Schema or Grammar, which leave no room for a tool call")
+	if tools && (len(r.Schema) > 0 || r.Grammar != "" || r.Regex != "" || len(r.Choices) > 0 || r.Sampling != nil && r.Sampling.Grammar != "") {
+		return nil, false, invalid("ChatRequest.Tools", "cannot be combined with Schema, Grammar, Regex or Choices, which leave no room for a tool call")
 	}
 	t := llama.ChatTemplateRequest{
 		Messages: r.Messages, Tools: r.Tools, ToolChoice: r.ToolChoice, ParallelToolCalls: r.ParallelToolCalls,

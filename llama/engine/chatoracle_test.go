@@ -64,7 +64,7 @@ func inPieces(t *testing.T, prompt *llama.ChatPrompt, a *chatoracle.Answer, size
 			n++
 		}
 		var d ChatDelta
-		render.add(&d, text[:n], nil)
+		render.add(&d, &output{text: []byte(text[:n])})
 		text = text[n:]
 		addDelta(t, &got, d)
 	}

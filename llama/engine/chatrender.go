@@ -21,6 +21,8 @@ type chatRenderer struct {
 	parser messageParser
 	text   strings.Builder
 	sent   llama.ChatMessage
+
+	index, nProbs int
 }
 
 func newChatRenderer(prompt *llama.ChatPrompt, toolsInText bool) (*chatRenderer, error) {
@@ -40,14 +42,19 @@ func newChatRenderer(prompt *llama.ChatPrompt, toolsInText bool) (*chatRenderer,
 	return c, nil
 }
 
-func (c *chatRenderer) add(d *ChatDelta, text string, _ []llama.Token) bool {
-	if text == "" {
-		return false
+func (c *chatRenderer) add(d *ChatDelta, o *output) bool {
+	d.Index = c.index
+	d.Logprobs = appendLogprobs(d.Logprobs, o.probs, c.nProbs)
+	more := len(o.probs) > 0
+	if len(o.text) == 0 {
+		return more
 	}
-	c.text.WriteString(text)
+	c.text.Write(o.text)
 	m, err := c.parser.Parse(c.text.String(), true)
-	return err == nil && c.send(d, m)
+	return err == nil && c.send(d, m) || more
 }
+
+func (c *chatRenderer) result(d *ChatDelta, r *Result) { d.Index, d.Result = c.index, r }
 
 // end parses the whole text as a finished message. Text that is none, because
 // it was cut or because the model does not keep to its own format, is not lost:
@@ -55,7 +62,7 @@ func (c *chatRenderer) add(d *ChatDelta, text string, _ []llama.Token) bool {
 // read, the text as it is. So is white space alone, which llama.cpp's parsers
 // drop before JSON (llama-server does the same).
 func (c *chatRenderer) end(d *ChatDelta, r *Result) {
-	d.Result = r
+	c.result(d, r)
 	text := c.text.String()
 	cut := r.FinishReason != FinishStop
 	m, err := c.parser.Parse(text, cut)

@@ -95,7 +95,7 @@ func TestChatRenderer(t *testing.T) {
 				for len(runes) > 0 {
 					n := min(size, len(runes))
 					var d ChatDelta
-					c.add(&d, string(runes[:n]), nil)
+					c.add(&d, &output{text: []byte(string(runes[:n]))})
 					deltas = append(deltas, d)
 					runes = runes[n:]
 				}

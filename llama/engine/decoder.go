@@ -15,12 +15,14 @@ type contextDecoder struct {
 	batch *llama.Batch
 	rows  []llama.SampleRow
 	spare llama.SeqID // no sequence's: segments of states pass through it
+	last  []int       // batch index of the last token of each feed
 	log   *slog.Logger
 }
 
 func (d *contextDecoder) decode(feeds []feed, steps int) error {
 	d.batch.Clear()
 	rows := d.rows[:0]
+	d.last = d.last[:0]
 	for _, f := range feeds {
 		last := 0
 		for i := range f.n {
@@ -31,10 +33,11 @@ func (d *contextDecoder) decode(feeds []feed, steps int) error {
 				return err
 			}
 		}
-		if f.sample {
+		d.last = append(d.last, last)
+		if f.sample && f.seq.process == nil {
 			rows = slices.Grow(rows, 1)[:len(rows)+1] // an old row keeps the storage of its tokens
 			row := &rows[len(rows)-1]
-			row.Index, row.Sampler = last, f.seq.sampler
+			row.Index, row.Sampler, row.NProbs = last, f.seq.sampler, f.seq.nProbs
 		}
 	}
 	d.rows = rows
@@ -43,12 +46,18 @@ func (d *contextDecoder) decode(feeds []feed, steps int) error {
 	}
 	row := 0
 	for i := range feeds {
-		if feeds[i].sample {
-			feeds[i].tokens, feeds[i].err = rows[row].Tokens, rows[row].Err
-			if errors.Is(feeds[i].err, llama.ErrGrammarRejected) && feeds[i].seq.newUnforced != nil {
-				d.sampleEnd(&feeds[i], rows[row].Index)
-			}
+		f := &feeds[i]
+		switch {
+		case !f.sample:
+			continue
+		case f.seq.process != nil:
+			d.process(f, d.last[i])
+		default:
+			f.tokens, f.probs, f.err = rows[row].Tokens, rows[row].Probs, rows[row].Err
 			row++
+		}
+		if errors.Is(f.err, llama.ErrGrammarRejected) && f.seq.newUnforced != nil {
+			d.sampleEnd(f, d.last[i])
 		}
 	}
 	return nil
@@ -72,6 +81,10 @@ func (d *contextDecoder) sampleEnd(f *feed, index int) {
 	}
 	if token, err := s.Sample(d.ctx, index); err == nil && d.ctx.Model().Vocab().IsEOG(token) {
 		f.tokens, f.err = append(f.tokens, token), nil
+		if f.seq.nProbs > 0 { // it was forbidden
+			f.probs = append(f.probs, make([]llama.TokenProb, f.seq.nProbs)...)
+			f.probs[len(f.probs)-f.seq.nProbs].Token = token
+		}
 	}
 }
 

@@ -123,10 +123,10 @@ func (e *Engine) runEmbed(ctx context.Context, n int, pooling llama.PoolingType,
 	if err := ctx.Err(); err != nil {
 		return nil, Usage{}, err
 	}
-	if err := e.enterRequest(); err != nil {
+	if err := e.enterRequest(1); err != nil {
 		return nil, Usage{}, err
 	}
-	defer e.leaveRequest()
+	defer e.leaveRequest(1)
 	emb, err := e.embedders.get(e, pooling == llama.PoolingRank)
 	if err != nil {
 		return nil, Usage{}, err

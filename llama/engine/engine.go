@@ -350,38 +350,39 @@ func (e *Engine) enter() error {
 func (e *Engine) leave() { e.users.Done() }
 
 // admit lets a request in whose limits can be; leaveRequest must follow.
-func (e *Engine) admit(ctx context.Context, kind string, maxTokens int, stops []string) error {
+func (e *Engine) admit(ctx context.Context, kind string, l limits) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if e.ctx == nil {
 		return errEncoder
 	}
-	if err := checkLimits(kind, maxTokens, stops); err != nil {
+	if err := l.check(kind); err != nil {
 		return err
 	}
-	return e.enterRequest()
+	return e.enterRequest(l.outputs())
 }
 
-// enterRequest is enter for a request: it takes one of the places.
-func (e *Engine) enterRequest() error {
+// enterRequest is enter for a request: it takes places for n outputs.
+func (e *Engine) enterRequest(n int) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	switch {
 	case e.closing:
 		return ErrClosed
-	case e.requests == e.most:
+	case e.requests+n > e.most:
 		e.rejected++
 		return ErrBusy
 	}
-	e.requests++
-	e.users.Add(1)
+	e.requests += n
+	e.users.Add(n)
 	return nil
 }
 
-func (e *Engine) leaveRequest() {
+// leaveRequest gives the places of n outputs back.
+func (e *Engine) leaveRequest(n int) {
 	e.mu.Lock()
-	e.requests--
+	e.requests -= n
 	e.mu.Unlock()
-	e.users.Done()
+	e.users.Add(-n)
 }

@@ -10,7 +10,7 @@ import (
 // Generate continues a text. Each range over the iterator is one request, and
 // ends with exactly one of
 //
-//   - a delta with the Result;
+//   - a delta with the Result, or with Request.N the last of them;
 //   - an error, once and last. Beside it the Result, where the request got as
 //     far as the queue, tells what was done;
 //   - the consumer's break, return or panic.
@@ -37,7 +37,7 @@ func (e *Engine) Generate(ctx context.Context, r Request) iter.Seq2[Delta, error
 			yield(Delta{}, err)
 			return
 		}
-		s.each(ctx, yield, func(r *Result) Delta { return Delta{Result: r} })
+		s.each(ctx, yield)
 	}
 }
 
@@ -48,12 +48,13 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	if err := e.checkShift("Request", r.ContextShift, r.NKeep); err != nil {
 		return nil, err
 	}
-	if err := e.admit(ctx, "Request", r.MaxTokens, r.Stop); err != nil {
+	l := limits{maxTokens: r.MaxTokens, n: r.N, logprobs: r.Logprobs, stops: r.Stop}
+	if err := e.admit(ctx, "Request", l); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			e.leaveRequest()
+			e.leaveRequest(l.outputs())
 		}
 	}()
 	prompt := r.Tokens
@@ -70,47 +71,66 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	if err := e.checkPrompt(prompt); err != nil {
 		return nil, err
 	}
-	params, err := e.sampling("Request", r.Sampling, r.Schema, r.Grammar, r.IgnoreEOS)
+	form := constraint{schema: r.Schema, grammar: r.Grammar, regex: r.Regex, choices: r.Choices}
+	params, err := e.sampling("Request", r.Sampling, form, r.IgnoreEOS)
 	if err != nil {
 		return nil, err
 	}
-	switch {
+	switch g, err := form.gbnf(); {
+	case err != nil:
+		return nil, err
+	case g != "":
+		params.Grammar = g
 	case len(r.Schema) > 0:
 		if params.Grammar, err = llama.SchemaToGrammar(r.Schema); err != nil {
 			return nil, err
 		}
-	case r.Grammar != "":
-		params.Grammar = r.Grammar
 	}
-	sampler, err := llama.NewSampler(e.model, params)
-	if err != nil {
-		return nil, err
+	o := outputs[Delta]{
+		n: l.outputs(), params: params,
+		sampler:  func(p llama.SamplerParams) (*llama.Sampler, error) { return llama.NewSampler(e.model, p) },
+		renderer: func(i int) (renderer[Delta], error) { return textRenderer{index: i, nProbs: r.Logprobs}, nil },
 	}
-	text := &textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
-	seq, err := e.newSequence(prompt, r.CacheScope, r.Pace, r.MaxTokens, sampler, text)
-	if err != nil {
-		return nil, err
-	}
-	seq.priority, seq.caller = r.Priority, r.Caller
-	if r.ContextShift {
-		e.letShift(seq, r.NKeep, r.MaxTokens)
-	}
-	if r.IgnoreEOS {
-		seq.newUnforced = func() (*llama.Sampler, error) {
-			return llama.NewSampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
+	o.sequence = func(s *llama.Sampler) (*sequence, error) {
+		text := &textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
+		seq, err := e.newSequence(prompt, r.CacheScope, r.Pace, r.MaxTokens, s, text)
+		if err != nil {
+			return nil, err
 		}
+		seq.nProbs, seq.process = r.Logprobs, r.Processor
+		seq.priority, seq.caller = r.Priority, r.Caller
+		if r.ContextShift {
+			e.letShift(seq, r.NKeep, r.MaxTokens)
+		}
+		if r.IgnoreEOS {
+			seq.newUnforced = func() (*llama.Sampler, error) {
+				return llama.NewSampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
+			}
+		}
+		return seq, nil
 	}
-	return startStream[Delta](e, seq, textRenderer{}), nil
+	return o.start(e)
 }
 
 // textRenderer is the renderer of Generate: text as it is.
-type textRenderer struct{}
+type textRenderer struct{ index, nProbs int }
 
-func (textRenderer) add(d *Delta, text string, tokens []llama.Token) bool {
-	d.Text += text
-	d.Tokens = append(d.Tokens, tokens...)
+func (t textRenderer) add(d *Delta, o *output) bool {
+	d.Index = t.index
+	d.Text += string(o.text)
+	d.Tokens = append(d.Tokens, o.tokens...)
+	d.Logprobs = appendLogprobs(d.Logprobs, o.probs, t.nProbs)
 	return true
 }
 
-func (textRenderer) end(d *Delta, r *Result) { d.Result = r }
-func (textRenderer) Close() error            { return nil }
+func (t textRenderer) end(d *Delta, r *Result)    { t.result(d, r) }
+func (t textRenderer) result(d *Delta, r *Result) { d.Index, d.Result = t.index, r }
+func (textRenderer) Close() error                 { return nil }
+
+// appendLogprobs splits probabilities, n for each token.
+func appendLogprobs(to []TokenLogprobs, probs []llama.TokenProb, n int) []TokenLogprobs {
+	for ; len(probs) > 0; probs = probs[n:] {
+		to = append(to, TokenLogprobs{TokenProb: probs[0], Top: probs[1:n:n]})
+	}
+	return to
+}

@@ -14,7 +14,7 @@ import (
 // made from T (https://pkg.go.dev/github.com/google/jsonschema-go/jsonschema#For:
 // json tags name the properties, omitempty makes them optional, jsonschema tags
 // describe them) and enforced while sampling; the messages should say what is
-// wanted. r must have no Tools, Schema or Grammar.
+// wanted. r must have no Tools, Schema, Grammar, Regex or Choices, and no N above 1.
 //
 // Strings and lists have no length limit in a Go type: set MaxTokens, or a small
 // model may go on until the context is full.
@@ -26,8 +26,11 @@ import (
 //   - those of [Engine.Chat]
 func GenerateInto[T any](ctx context.Context, e *Engine, r ChatRequest) (T, Result, error) {
 	var value T
-	if len(r.Tools) > 0 || len(r.Schema) > 0 || r.Grammar != "" {
-		return value, Result{}, invalid("ChatRequest", "GenerateInto sets the schema: Tools, Schema and Grammar must be empty")
+	if len(r.Tools) > 0 || len(r.Schema) > 0 || r.Grammar != "" || r.Regex != "" || len(r.Choices) > 0 {
+		return value, Result{}, invalid("ChatRequest", "GenerateInto sets the schema: Tools, Schema, Grammar, Regex and Choices must be empty")
+	}
+	if r.N > 1 {
+		return value, Result{}, invalid("ChatRequest.N", "GenerateInto gives one value: leave N out, or call it %d times", r.N)
 	}
 	schema, err := schemaOf[T]()
 	if err != nil {

@@ -225,7 +225,11 @@ func (l *loop) advance(f *feed, now time.Time) {
 		if i > 0 {
 			seq.computes(1) // the token before
 		}
-		if l.output(seq, token, now); seq.state == ended {
+		var probs []llama.TokenProb
+		if n := seq.nProbs; n > 0 {
+			probs = f.probs[i*n : (i+1)*n]
+		}
+		if l.output(seq, token, probs, now); seq.state == ended {
 			return
 		}
 	}
@@ -235,7 +239,7 @@ func (l *loop) advance(f *feed, now time.Time) {
 }
 
 // output books a token, and ends the sequence where it was the last one.
-func (l *loop) output(seq *sequence, token llama.Token, now time.Time) {
+func (l *loop) output(seq *sequence, token llama.Token, probs []llama.TokenProb, now time.Time) {
 	seq.tokens = append(seq.tokens, token)
 	l.counts.output++
 	if seq.first.IsZero() {
@@ -245,6 +249,7 @@ func (l *loop) output(seq *sequence, token llama.Token, now time.Time) {
 	text, stopped, err := seq.text.push(token)
 	seq.out.put(func(o *output) bool {
 		o.tokens = append(o.tokens, token)
+		o.probs = append(o.probs, probs...)
 		o.text = append(o.text, text...)
 		return true
 	})

@@ -59,6 +59,20 @@ type Request struct {
 	// output. NKeep -1 keeps the prompt.
 	ContextShift bool
 	NKeep        int
+	// Regex is a regular expression that all of the output matches (see
+	// [llama.RegexToGrammar]); Choices are texts of which the output is one. They
+	// exclude each other, Schema and Grammar.
+	Regex   string
+	Choices []string
+	// N is the number of outputs, each with a place in the queue, a seed one higher
+	// than the one before, and a Result of its own; 0 = 1, at most 128. Their prompt is
+	// computed once where they run together.
+	N int
+	// Logprobs asks for the probability of each output token and of the Logprobs-1
+	// likeliest tokens at its place; 0 = none, at most 100.
+	Logprobs int
+	// Processor changes logits before each token is chosen.
+	Processor LogitsProcessor
 }
 
 // checkPriority checks the fields that say when a request is admitted.
@@ -78,11 +92,29 @@ const (
 	mostStops       = 256
 	mostStopBytes   = 64 << 10
 	mostCallerBytes = 1 << 10
+	mostOutputs     = 128
+	mostLogprobs    = 100
 )
 
-func checkLimits(kind string, maxTokens int, stops []string) error {
-	if maxTokens < 0 {
-		return invalid(kind+".MaxTokens", "%d is negative", maxTokens)
+// limits are the numbers of a request that are checked before it has a place.
+type limits struct {
+	maxTokens, n, logprobs int
+	stops                  []string
+}
+
+// outputs is N with its default.
+func (l *limits) outputs() int { return max(l.n, 1) }
+
+func (l *limits) check(kind string) error {
+	stops := l.stops
+	if l.maxTokens < 0 {
+		return invalid(kind+".MaxTokens", "%d is negative", l.maxTokens)
+	}
+	if l.n < 0 || l.n > mostOutputs {
+		return invalid(kind+".N", "%d: want 0 to %d", l.n, mostOutputs)
+	}
+	if l.logprobs < 0 || l.logprobs > mostLogprobs {
+		return invalid(kind+".Logprobs", "%d: want 0 to %d", l.logprobs, mostLogprobs)
 	}
 	if len(stops) > mostStops {
 		return invalid(kind+".Stop", "%d stop strings: want at most %d", len(stops), mostStops)
@@ -103,19 +135,13 @@ func checkLimits(kind string, maxTokens int, stops []string) error {
 }
 
 // sampling completes the sampler parameters of a request.
-func (e *Engine) sampling(kind string, given *llama.SamplerParams, schema json.RawMessage, grammar string, ignoreEOS bool) (llama.SamplerParams, error) {
+func (e *Engine) sampling(kind string, given *llama.SamplerParams, c constraint, ignoreEOS bool) (llama.SamplerParams, error) {
 	p := llama.DefaultSamplerParams()
 	if given != nil {
 		p = *given
 	}
-	constraints := 0
-	for _, set := range []bool{len(schema) > 0, grammar != "", p.Grammar != ""} {
-		if set {
-			constraints++
-		}
-	}
-	if constraints > 1 {
-		return p, invalid(kind+".Schema", "at most one of Schema, Grammar and Sampling.Grammar can be set")
+	if err := c.check(kind, p.Grammar); err != nil {
+		return p, err
 	}
 	if ignoreEOS {
 		bias := maps.Clone(e.eogBias())

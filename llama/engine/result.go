@@ -27,8 +27,20 @@ type Delta struct {
 	// Tokens are the tokens sampled since the last delta, the end-of-generation
 	// token included, whether or not their text is shown already.
 	Tokens []llama.Token
-	// Result is set in the last delta only.
+	// Result is set in the last delta only; with Request.N in the last one of each output.
 	Result *Result
+	// Index says which of Request.N outputs this is a piece of.
+	Index int
+	// Logprobs are those of Tokens, where Request.Logprobs asks for them.
+	Logprobs []TokenLogprobs
+}
+
+// TokenLogprobs are the probabilities at the place of one output token, as natural
+// logarithms: of the softmax of the model's logits, after a Processor, before anything
+// that the samplers do. llama-server and OpenAI's API give the same.
+type TokenLogprobs struct {
+	llama.TokenProb                   // the token that was chosen
+	Top             []llama.TokenProb // the Logprobs-1 likeliest ones, best first
 }
 
 // ChatDelta is a piece of the output of [Engine.Chat].
@@ -36,7 +48,9 @@ type ChatDelta struct {
 	Content   string          // text of the answer
 	Reasoning string          // text of the model's reasoning, where its template marks it
 	ToolCalls []ToolCallDelta // pieces of tool calls, ordered by Index
-	Result    *Result         // set in the last delta only
+	Result    *Result         // set in the last delta only; with ChatRequest.N in the last one of each output
+	Index     int             // of ChatRequest.N outputs
+	Logprobs  []TokenLogprobs // of the tokens sampled since the last delta, whether or not their text is shown already
 }
 
 // ToolCallDelta is a piece of one tool call. The first piece of an Index

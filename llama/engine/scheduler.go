@@ -73,8 +73,9 @@ type feed struct {
 	seq    *sequence
 	n      int
 	sample bool
-	tokens []llama.Token // result: one of each step; valid until the next decode
-	err    error         // result: this sequence alone failed
+	tokens []llama.Token     // result: one of each step; valid until the next decode
+	probs  []llama.TokenProb // result: nProbs for each token
+	err    error             // result: this sequence alone failed
 }
 
 // newScheduler makes a scheduler that parks up to host bytes, nothing for -1.

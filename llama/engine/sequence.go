@@ -26,6 +26,8 @@ type sequence struct {
 	// newUnforced, where the end is forbidden, makes a sampler with the same
 	// grammar that may end.
 	newUnforced func() (*llama.Sampler, error)
+	nProbs      int             // for each output token
+	process     LogitsProcessor // nil = none
 
 	by        *caller // from the submission on
 	state     state
@@ -56,6 +58,7 @@ type sequence struct {
 type output struct {
 	text   []byte
 	tokens []llama.Token
+	probs  []llama.TokenProb // nProbs for each token
 }
 
 // textStage turns tokens into text that can be shown.

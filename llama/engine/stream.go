@@ -2,94 +2,185 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
 
-// stream is one request seen by its consumer, who renders the output of the
-// sequence into deltas of type D. What the loop needs is released by the loop:
-// Close need not wait for a consumer.
+// stream is the outputs of one request seen by their consumer, who renders them into
+// deltas of type D. What the loop needs is released by the loop: Close need not wait for
+// a consumer.
 type stream[D any] struct {
-	engine *Engine
+	engine  *Engine
+	ready   chan struct{} // one of the mailboxes has something
+	choices []choice[D]
+}
+
+// choice is one output of a request.
+type choice[D any] struct {
 	seq    *sequence
 	seed   uint32
 	render renderer[D]
+	ended  bool
 }
 
-// renderer turns text into deltas. It belongs to the consumer's goroutine.
+// renderer turns output into deltas. It belongs to the consumer's goroutine.
 type renderer[D any] interface {
-	// add merges new text and tokens into d, and reports whether d is more now.
-	add(d *D, text string, tokens []llama.Token) bool
-	// end merges what is left and the result, whose finish reason it may refine.
+	// add merges new output into d, and reports whether d is more now.
+	add(d *D, o *output) bool
+	// end merges what is left, and may refine the finish reason of the result.
 	end(d *D, r *Result)
+	// result puts a result into d.
+	result(d *D, r *Result)
 	io.Closer
 }
 
-// startStream submits a sequence whose request has a place, which it takes over.
-func startStream[D any](e *Engine, seq *sequence, render renderer[D]) *stream[D] {
-	s := &stream[D]{engine: e, seq: seq, seed: seq.sampler.Seed(), render: render}
-	seq.release = e.leaveRequest
-	e.loop.submit(seq)
-	return s
+// outputs says how to make the sequences and renderers of a request's outputs.
+type outputs[D any] struct {
+	n        int
+	params   llama.SamplerParams
+	sampler  func(llama.SamplerParams) (*llama.Sampler, error)
+	sequence func(*llama.Sampler) (*sequence, error) // takes the sampler over, also where there is an error
+	renderer func(index int) (renderer[D], error)
 }
 
-// each hands the deltas to the consumer. When it returns or panics, the
-// sequence has ended and everything is released.
-func (s *stream[D]) each(ctx context.Context, yield func(D, error) bool, last func(*Result) D) {
+// start submits the sequences of a request that has its places, which they take over.
+func (o *outputs[D]) start(e *Engine) (_ *stream[D], err error) {
+	s := &stream[D]{engine: e}
+	defer func() {
+		if err != nil {
+			for _, p := range s.choices {
+				err = errors.Join(err, p.seq.sampler.Close(), p.render.Close())
+			}
+		}
+	}()
+	for i := range o.n {
+		p, err := o.choice(i)
+		if err != nil {
+			return nil, err
+		}
+		if i == 0 {
+			s.ready = p.seq.out.ready
+			o.params.Seed = p.seed
+		}
+		p.seq.out.ready = s.ready
+		p.seq.release = func() { e.leaveRequest(1) }
+		s.choices = append(s.choices, p)
+	}
+	for _, p := range s.choices {
+		e.loop.submit(p.seq)
+	}
+	return s, nil
+}
+
+// choice makes the output of an index, whose seed is that much higher than the first one's.
+func (o *outputs[D]) choice(index int) (p choice[D], err error) {
+	params := o.params
+	if index > 0 {
+		params.Seed = uint32((uint64(params.Seed) + uint64(index)) % uint64(llama.RandomSeed))
+	}
+	if p.render, err = o.renderer(index); err != nil {
+		return p, err
+	}
+	sampler, err := o.sampler(params)
+	if err != nil {
+		return p, errors.Join(err, p.render.Close())
+	}
+	p.seed = sampler.Seed()
+	if p.seq, err = o.sequence(sampler); err != nil {
+		return p, errors.Join(err, p.render.Close())
+	}
+	return p, nil
+}
+
+// each hands the deltas to the consumer. When it returns or panics, the sequences
+// have ended and everything is released.
+func (s *stream[D]) each(ctx context.Context, yield func(D, error) bool) {
 	defer func() {
 		s.cancel()
-		if err := s.render.Close(); err != nil {
-			s.engine.params.Logger.Error("engine: a request was not released", "error", err)
+		for _, p := range s.choices {
+			if err := p.render.Close(); err != nil {
+				s.engine.params.Logger.Error("engine: a request was not released", "error", err)
+			}
 		}
 	}()
 	// Also while the consumer is busy.
-	stop := context.AfterFunc(ctx, func() { s.engine.loop.cancel(s.seq) })
+	stop := context.AfterFunc(ctx, func() {
+		for _, p := range s.choices {
+			s.engine.loop.cancel(p.seq)
+		}
+	})
 	defer stop()
-	for {
+	for open := len(s.choices); open > 0; {
 		select {
 		case <-ctx.Done():
-		case <-s.seq.out.ready:
+		case <-s.ready:
 		}
-		if ctx.Err() != nil {
-			s.cancel()
-			r := s.result()
-			r.FinishReason = FinishCancelled
-			yield(last(&r), ctx.Err())
-			return
-		}
-		out, ok, closed := s.seq.out.take()
-		var d D
-		more := ok && s.render.add(&d, string(out.text), out.tokens)
-		if !closed {
-			if more && !yield(d, nil) {
+		for i := range s.choices {
+			p := &s.choices[i]
+			if p.ended {
+				continue
+			}
+			if ctx.Err() != nil {
+				s.cancel()
+				r := p.result()
+				r.FinishReason = FinishCancelled
+				p.fail(&r, ctx.Err(), yield)
 				return
 			}
-			continue
+			if !p.next(yield) {
+				return
+			}
+			if p.ended {
+				open--
+			}
 		}
-		r := s.result()
-		if s.seq.err == nil {
-			s.render.end(&d, &r)
-			yield(d, nil)
-		} else if !more || yield(d, nil) {
-			yield(last(&r), s.seq.err)
-		}
-		return
 	}
 }
 
-// cancel ends the sequence, unless it has ended, and waits for that.
+// next yields what a choice has more, if anything; false ends the request.
+func (p *choice[D]) next(yield func(D, error) bool) bool {
+	out, ok, closed := p.seq.out.take()
+	var d D
+	more := ok && p.render.add(&d, &out)
+	if !closed {
+		return !more || yield(d, nil)
+	}
+	p.ended = true
+	r := p.result()
+	if p.seq.err == nil {
+		p.render.end(&d, &r)
+		return yield(d, nil)
+	}
+	if !more || yield(d, nil) {
+		p.fail(&r, p.seq.err, yield)
+	}
+	return false
+}
+
+func (p *choice[D]) fail(r *Result, err error, yield func(D, error) bool) {
+	var d D
+	p.render.result(&d, r)
+	yield(d, err)
+}
+
+// cancel ends the sequences, unless they have ended, and waits for that.
 func (s *stream[D]) cancel() {
-	s.engine.loop.cancel(s.seq)
-	<-s.seq.retired
+	for _, p := range s.choices {
+		s.engine.loop.cancel(p.seq)
+	}
+	for _, p := range s.choices {
+		<-p.seq.retired
+	}
 }
 
 // result is valid once the sequence has ended.
-func (s *stream[D]) result() Result {
+func (p *choice[D]) result() Result {
 	return Result{
-		FinishReason: s.seq.reason,
-		Usage:        Usage{Prompt: s.seq.prompt, Cached: min(s.seq.cached, s.seq.prompt), Computed: s.seq.computed, Output: s.seq.length() - s.seq.prompt},
-		Timings:      s.seq.timings(),
-		Seed:         s.seed,
+		FinishReason: p.seq.reason,
+		Usage:        Usage{Prompt: p.seq.prompt, Cached: min(p.seq.cached, p.seq.prompt), Computed: p.seq.computed, Output: p.seq.length() - p.seq.prompt},
+		Timings:      p.seq.timings(),
+		Seed:         p.seed,
 	}
 }

@@ -14,7 +14,7 @@ import (
 var wireSentinels = []error{
 	ErrBusy, ErrClosed, ErrNoWorker,
 	llama.ErrClosed, llama.ErrInUse, llama.ErrModelFormat, llama.ErrNoVocab, llama.ErrNoChatTemplate, llama.ErrChatTemplate, llama.ErrInvalidToken,
-	llama.ErrInvalidParam, llama.ErrInvalidGrammar, llama.ErrInvalidSchema, llama.ErrInvalidMessage, llama.ErrChatParse, llama.ErrUnsupported,
+	llama.ErrInvalidParam, llama.ErrInvalidGrammar, llama.ErrInvalidRegex, llama.ErrInvalidSchema, llama.ErrInvalidMessage, llama.ErrChatParse, llama.ErrUnsupported,
 	llama.ErrNoLogits, llama.ErrGrammarRejected, llama.ErrGrammarBudget, llama.ErrNoKVSlot, llama.ErrAborted, llama.ErrInvalidBatch, llama.ErrFatal,
 	context.Canceled, context.DeadlineExceeded,
 	fs.ErrNotExist, fs.ErrPermission,
@@ -28,6 +28,7 @@ var wireTypes = []reflect.Type{
 	reflect.TypeFor[*llama.ErrContextFull](),
 	reflect.TypeFor[*llama.ErrInsufficientMemory](),
 	reflect.TypeFor[*llama.DecodeError](),
+	reflect.TypeFor[*llama.PlaceError](),
 }
 
 // wireError is an error on its way. The zero value is none.

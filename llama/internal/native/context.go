@@ -104,20 +104,22 @@ func (c Context) Abort(on bool) { C.lm_context_abort(c.p, C.bool(on)) }
 // Hold ends a decode of several steps with the one in flight, until it is switched off; any goroutine.
 func (c Context) Hold(on bool) { C.lm_context_hold(c.p, C.bool(on)) }
 
-// SetRow prepares a row.
-func SetRow(r *Row, s Sampler, index int32) {
-	*r = Row{sampler: s.p, index: C.int32_t(index)}
+// SetRow prepares a row; probs is how many there are for each token.
+func SetRow(r *Row, s Sampler, index, probs int32) {
+	*r = Row{sampler: s.p, index: C.int32_t(index), n_probs: C.int32_t(probs)}
 }
 
-// RowResult gives a row's tokens, which stay until the next decode, and the error that ended it, whose text it releases.
-func RowResult(r *Row) ([]int32, error) {
+// RowResult gives a row's tokens and probabilities, which stay until the next decode, and the error that ended it, whose text
+// it releases.
+func RowResult(r *Row) ([]int32, []Prob, error) {
 	tokens := unsafe.Slice((*int32)(unsafe.Pointer(r.tokens)), int(r.n_tokens))
+	probs := unsafe.Slice((*Prob)(unsafe.Pointer(r.probs)), int(r.n_tokens*r.n_probs))
 	if r.code == C.LM_OK {
-		return tokens, nil
+		return tokens, probs, nil
 	}
 	err := toError(r.code, r.err)
 	r.err = nil
-	return tokens, err
+	return tokens, probs, err
 }
 
 // Decode decodes one batch of flat arrays and samples the rows, up to steps times where each token has its row. The calling
@@ -144,6 +146,25 @@ func (c Context) Sample(s Sampler, index int32) (int32, error) {
 	var cerr *C.char
 	err := toError(C.lm_sample(c.p, s.p, C.int32_t(index), &token, &cerr), cerr)
 	return int32(token), err
+}
+
+// SampleRow samples at a batch index and accepts the token; probs are filled in.
+func (c Context) SampleRow(s Sampler, index int32, probs []Prob) (int32, error) {
+	var token C.int32_t
+	var cerr *C.char
+	p := (*C.lm_prob)(unsafe.Pointer(unsafe.SliceData(probs)))
+	err := toError(C.lm_sample_row(c.p, s.p, C.int32_t(index), &token, C.int32_t(len(probs)), p, &cerr), cerr)
+	return int32(token), err
+}
+
+// LogitsAt gives the context's own n logits at a batch index, valid until the next decode.
+func (c Context) LogitsAt(index int32, n int) ([]float32, error) {
+	var out *C.float
+	var cerr *C.char
+	if err := toError(C.lm_logits_at(c.p, C.int32_t(index), &out, &cerr), cerr); err != nil {
+		return nil, err
+	}
+	return unsafe.Slice((*float32)(unsafe.Pointer(out)), n), nil
 }
 
 // Logits copies the logits at a batch index into dst, which has one entry per token of the vocabulary.

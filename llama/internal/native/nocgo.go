@@ -66,9 +66,12 @@ func (Context) MemoryPos(int32) (lo, hi int32)                         { return 
 func (Context) StateSeqSize(int32, uint32) int                         { return 0 }
 func (Context) StateSeqGet(int32, []byte, uint32) int                  { return 0 }
 func (Context) StateSeqSet(int32, []byte, uint32) int                  { return 0 }
-func SetRow(*Row, Sampler, int32)                                      {}
-func RowResult(*Row) ([]int32, error)                                  { return nil, errNoCgo }
+func (Context) SampleRow(Sampler, int32, []Prob) (int32, error)        { return -1, errNoCgo }
+func (Context) LogitsAt(int32, int) ([]float32, error)                 { return nil, errNoCgo }
+func SetRow(*Row, Sampler, int32, int32)                               {}
+func RowResult(*Row) ([]int32, []Prob, error)                          { return nil, nil, errNoCgo }
 
+func SamplerDefaults() (SamplerParams, error)           { return SamplerParams{}, errNoCgo }
 func NewSampler(Model, *SamplerParams) (Sampler, error) { return Sampler{}, errNoCgo }
 func (Sampler) Working() float64                        { return 0 }
 func (Sampler) Free()                                   {}

@@ -37,6 +37,7 @@ func NewSampler(m Model, p *SamplerParams) (Sampler, error) {
 	cp := C.lm_sampler_params{
 		seed: C.uint32_t(p.Seed), top_k: C.int32_t(p.TopK), penalty_last_n: C.int32_t(p.PenaltyLastN),
 		dry_allowed_length: C.int32_t(p.DryAllowedLength), dry_penalty_last_n: C.int32_t(p.DryPenaltyLastN), mirostat: C.int32_t(p.Mirostat),
+		min_keep: C.int32_t(p.MinKeep), adaptive_target: C.float(p.AdaptiveTarget), adaptive_decay: C.float(p.AdaptiveDecay),
 		temp: C.float(p.Temp), top_p: C.float(p.TopP), min_p: C.float(p.MinP), typ_p: C.float(p.TypP), top_n_sigma: C.float(p.TopNSigma),
 		xtc_probability: C.float(p.XTCProbability), xtc_threshold: C.float(p.XTCThreshold),
 		dynatemp_range: C.float(p.DynatempRange), dynatemp_exponent: C.float(p.DynatempExponent),
@@ -44,7 +45,16 @@ func NewSampler(m Model, p *SamplerParams) (Sampler, error) {
 		dry_multiplier: C.float(p.DryMultiplier), dry_base: C.float(p.DryBase),
 		mirostat_tau: C.float(p.MirostatTau), mirostat_eta: C.float(p.MirostatEta),
 		grammar_kind: C.int32_t(p.GrammarKind), grammar_lazy: C.bool(p.GrammarLazy),
+		thinking_budget: C.int32_t(p.ThinkingBudget),
 	}
+	list := func(texts []string) (*C.char, C.size_t) {
+		if len(texts) == 0 {
+			return nil, 0
+		}
+		return str(strings.Join(texts, "\x00") + "\x00")
+	}
+	cp.samplers, cp.n_samplers = str(p.Samplers)
+	cp.dry_breakers, cp.n_dry_breakers = list(p.DryBreakers)
 	cp.bias_token, cp.n_bias = ints(p.BiasToken)
 	if len(p.Bias) > 0 {
 		pin.Pin(unsafe.SliceData(p.Bias))
@@ -54,9 +64,8 @@ func NewSampler(m Model, p *SamplerParams) (Sampler, error) {
 	cp.grammar, cp.n_grammar = str(p.Grammar)
 	cp.generation_prompt, cp.n_generation_prompt = str(p.GenerationPrompt)
 	cp.thinking_start, cp.n_thinking_start = str(p.ThinkingStart)
-	if len(p.ThinkingEnds) > 0 {
-		cp.thinking_ends, cp.n_thinking_ends = str(strings.Join(p.ThinkingEnds, "\x00") + "\x00")
-	}
+	cp.thinking_ends, cp.n_thinking_ends = list(p.ThinkingEnds)
+	cp.thinking_message, cp.n_thinking_message = str(p.ThinkingMessage)
 	if len(p.Triggers) > 0 {
 		triggers := make([]C.lm_trigger, len(p.Triggers))
 		for i, t := range p.Triggers {
@@ -70,6 +79,26 @@ func NewSampler(m Model, p *SamplerParams) (Sampler, error) {
 	var cerr *C.char
 	err := toError(C.lm_sampler_new(m.p, &cp, &s.p, &cerr), cerr)
 	return s, err
+}
+
+// SamplerDefaults are those of common_params_sampling in the linked llama.cpp.
+func SamplerDefaults() (SamplerParams, error) {
+	var d C.lm_sampler_params
+	if code := C.lm_sampler_defaults(&d); code != C.LM_OK {
+		return SamplerParams{}, &Error{Code: int(code)}
+	}
+	return SamplerParams{
+		Seed: uint32(d.seed), TopK: int32(d.top_k), PenaltyLastN: int32(d.penalty_last_n),
+		DryAllowedLength: int32(d.dry_allowed_length), DryPenaltyLastN: int32(d.dry_penalty_last_n), Mirostat: int32(d.mirostat), MinKeep: int32(d.min_keep),
+		Temp: float32(d.temp), TopP: float32(d.top_p), MinP: float32(d.min_p), TypP: float32(d.typ_p), TopNSigma: float32(d.top_n_sigma),
+		XTCProbability: float32(d.xtc_probability), XTCThreshold: float32(d.xtc_threshold),
+		DynatempRange: float32(d.dynatemp_range), DynatempExponent: float32(d.dynatemp_exponent),
+		PenaltyRepeat: float32(d.penalty_repeat), PenaltyFreq: float32(d.penalty_freq), PenaltyPresent: float32(d.penalty_present),
+		DryMultiplier: float32(d.dry_multiplier), DryBase: float32(d.dry_base), MirostatTau: float32(d.mirostat_tau), MirostatEta: float32(d.mirostat_eta),
+		AdaptiveTarget: float32(d.adaptive_target), AdaptiveDecay: float32(d.adaptive_decay), ThinkingBudget: int32(d.thinking_budget),
+		Samplers:    C.GoStringN(d.samplers, C.int(d.n_samplers)),
+		DryBreakers: strings.Split(strings.TrimSuffix(C.GoStringN(d.dry_breakers, C.int(d.n_dry_breakers)), "\x00"), "\x00"),
+	}, nil
 }
 
 // Free releases the sampler.

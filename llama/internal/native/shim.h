@@ -115,6 +115,12 @@ typedef struct {
     bool     has_memory, can_shift;
 } lm_context_info;
 
+// The logarithm of a token's probability by the logits as the model gave them (not by what samplers make of them).
+typedef struct {
+    int32_t token;
+    float   logprob;
+} lm_prob;
+
 // One row to sample after a decode. The rest are results: the tokens, one of each step, which stay with the context until
 // its next decode, and the failure that ended the row.
 typedef struct {
@@ -122,6 +128,8 @@ typedef struct {
     int32_t         index;
     int32_t         n_tokens;
     const int32_t * tokens;
+    int32_t         n_probs; // entries for each token: 0, or itself and the n_probs - 1 likeliest ones
+    const lm_prob * probs;
     int32_t         code;
     char          * err;
 } lm_row;
@@ -143,7 +151,11 @@ int32_t lm_decode_finish(lm_context * c, lm_row * rows, int32_t n_rows);
 // What the last failed decode said; valid until the next one. (An out parameter would cost Go an allocation per step.)
 const char * lm_decode_error_c_str(const lm_context * c);
 int32_t lm_sample(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, char ** err);
+// Samples and accepts one token, as a row of a decode does; probs has n_probs entries.
+int32_t lm_sample_row(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, int32_t n_probs, lm_prob * probs, char ** err);
 int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, char ** err);
+// The context's own logits, which later samples read; valid until the next decode.
+int32_t lm_logits_at(lm_context * c, int32_t index, float ** out, char ** err);
 
 // ---- embeddings (shim_embed.cpp)
 
@@ -210,12 +222,18 @@ typedef struct {
 typedef struct {
     uint32_t seed;
     int32_t  top_k, penalty_last_n;
-    int32_t  dry_allowed_length, dry_penalty_last_n, mirostat;
+    int32_t  dry_allowed_length, dry_penalty_last_n, mirostat, min_keep;
     float    temp, top_p, min_p, typ_p, top_n_sigma, xtc_probability, xtc_threshold;
     float    dynatemp_range, dynatemp_exponent;
     float    penalty_repeat, penalty_freq, penalty_present;
     float    dry_multiplier, dry_base;
     float    mirostat_tau, mirostat_eta;
+    float    adaptive_target, adaptive_decay;
+
+    const char * samplers; // in their order, as common_sampler_type_to_chr names them
+    size_t       n_samplers;
+    const char * dry_breakers; // NUL separated
+    size_t       n_dry_breakers;
 
     const int32_t * bias_token;
     const float   * bias;
@@ -231,6 +249,9 @@ typedef struct {
     size_t       n_thinking_start;
     const char * thinking_ends; // NUL separated
     size_t       n_thinking_ends;
+    int32_t      thinking_budget; // most tokens of thinking; -1 = any number
+    const char * thinking_message; // said where the budget ends
+    size_t       n_thinking_message;
 
     const lm_trigger * triggers;
     size_t             n_triggers;
@@ -239,6 +260,8 @@ typedef struct {
 } lm_sampler_params;
 
 int32_t lm_sampler_new(const struct llama_model * m, const lm_sampler_params * p, lm_sampler ** out, char ** err);
+// llama.cpp's own defaults of common_params_sampling; texts stay its own.
+int32_t lm_sampler_defaults(lm_sampler_params * out);
 void    lm_sampler_free(lm_sampler * s);
 // Seconds of processor time that a grammar's token has taken so far in the call in flight; 0 where there is none. Any thread.
 double  lm_sampler_working(const lm_sampler * s);

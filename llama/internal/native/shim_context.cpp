@@ -63,6 +63,13 @@ int32_t lm_logits(lm_context * c, int32_t index, float * out, int32_t n_vocab, c
     });
 }
 
+int32_t lm_logits_at(lm_context * c, int32_t index, float ** out, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        *out = llama_get_logits_ith(c->ctx, index);
+        return *out != nullptr ? LM_OK : lm::fail(LM_ERR, "no logits at index " + std::to_string(index), err);
+    });
+}
+
 // Runs f on the context's memory, where it has one; false when f says so or throws.
 template <typename F> static bool on_memory(lm_context * c, F && f) {
     return lm::guard(nullptr, [&]() -> int32_t {

@@ -22,6 +22,7 @@ struct lm_context {
     std::vector<int8_t>         logits;
     std::vector<lm_row>         rows;
     std::vector<int32_t>        sampled; // n_steps for each row
+    std::vector<lm_prob>        probs;   // n_steps times n_probs for each row
     int32_t                     n_steps = 0;
     int32_t                     code  = LM_OK;
     char *                      error = nullptr;

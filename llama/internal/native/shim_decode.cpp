@@ -30,6 +30,17 @@ static int32_t decode_batch(lm_context * c, char ** err) {
     });
 }
 
+int32_t lm_sample_row(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, int32_t n_probs, lm_prob * probs, char ** err) {
+    return lm::guard(err, [&]() -> int32_t {
+        *token = lm::sample(s, c->ctx, index);
+        if (n_probs > 0) {
+            const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(c->ctx));
+            lm::logprobs(llama_get_logits_ith(c->ctx, index), llama_vocab_n_tokens(vocab), *token, n_probs, probs);
+        }
+        return lm_sampler_accept(s, token, 1, true, err);
+    });
+}
+
 // Samples one token for each row; whether all of them got one that does not end the generation.
 static bool sample_rows(lm_context * c) {
     const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(c->ctx));
@@ -37,10 +48,8 @@ static bool sample_rows(lm_context * c) {
     for (size_t i = 0; i < c->rows.size(); i++) {
         lm_row & r     = c->rows[i];
         int32_t  token = LLAMA_TOKEN_NULL;
-        r.code         = lm::guard(&r.err, [&]() -> int32_t {
-            token = lm::sample(r.sampler, c->ctx, r.index);
-            return lm_sampler_accept(r.sampler, &token, 1, true, &r.err);
-        });
+        lm_prob * probs = r.n_probs > 0 ? const_cast<lm_prob *>(r.probs) + r.n_tokens * r.n_probs : nullptr;
+        r.code          = lm_sample_row(c, r.sampler, r.index, &token, r.n_probs, probs, &r.err);
         if (r.code != LM_OK) {
             go_on = false;
             continue;
@@ -134,8 +143,15 @@ int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * p
         c->rows.assign(rows, rows + n_rows);
         c->n_steps = n_rows == n ? n_steps : 1;
         c->sampled.resize(n_rows * c->n_steps);
+        size_t n_probs = 0;
         for (int32_t i = 0; i < n_rows; i++) {
             c->rows[i].tokens = &c->sampled[i * c->n_steps];
+            n_probs += c->rows[i].n_probs * c->n_steps;
+        }
+        c->probs.resize(n_probs);
+        for (int32_t i = 0, at = 0; i < n_rows && n_probs > 0; i++) {
+            c->rows[i].probs = &c->probs[0] + at;
+            at += c->rows[i].n_probs * c->n_steps;
         }
         {
             std::lock_guard<std::mutex> lock(c->mu);

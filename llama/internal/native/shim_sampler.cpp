@@ -16,6 +16,7 @@ struct lm_sampler {
     const llama_model *    model;
     common_params_sampling params; // kept for reset: common_sampler_reset leaves the grammar where it was
     common_sampler_ptr     smpl;
+    bool                   argmax = false; // no more is asked for
     // The grammar refused a token: its parse stacks are gone, and llama.cpp would abort the process at the next look at them.
     bool broken = false;
 };
@@ -32,6 +33,15 @@ void check_grammar(const llama_model * m, const std::string & gbnf) {
     if (g == nullptr) {
         throw lm::grammar_error(log.text("failed to parse grammar"));
     }
+}
+
+// The texts of a list that has a NUL after each.
+std::vector<std::string> split(const char * list, size_t n) {
+    std::vector<std::string> out;
+    for (size_t i = 0; i < n; i += out.back().size() + 1) {
+        out.emplace_back(list + i);
+    }
+    return out;
 }
 
 // What one token may cost: an ambiguous grammar gets more expensive with every token, and nothing stops llama.cpp within a call.
@@ -100,48 +110,67 @@ common_sampler_ptr init(const llama_model * m, const common_params_sampling & pa
     return s;
 }
 
-// Only the samplers that do something, in the order of llama.cpp's tools.
-std::vector<common_sampler_type> chain(const lm_sampler_params * p) {
-    std::vector<common_sampler_type> c;
-    if (p->penalty_last_n != 0 && (p->penalty_repeat != 1.0f || p->penalty_freq != 0.0f || p->penalty_present != 0.0f)) {
-        c.push_back(COMMON_SAMPLER_TYPE_PENALTIES);
+common_sampler_type sampler_type(char c) {
+    for (int i = 0; i <= COMMON_SAMPLER_TYPE_ADAPTIVE_P; i++) {
+        if (common_sampler_type_to_chr(static_cast<common_sampler_type>(i)) == c) {
+            return static_cast<common_sampler_type>(i);
+        }
     }
-    if (p->dry_multiplier != 0.0f) {
-        c.push_back(COMMON_SAMPLER_TYPE_DRY);
+    throw std::invalid_argument(std::string("no sampler is called ") + c);
+}
+
+bool does_something(const lm_sampler_params * p, common_sampler_type type) {
+    switch (type) {
+        case COMMON_SAMPLER_TYPE_PENALTIES:
+            return p->penalty_last_n != 0 && (p->penalty_repeat != 1.0f || p->penalty_freq != 0.0f || p->penalty_present != 0.0f);
+        case COMMON_SAMPLER_TYPE_DRY:         return p->dry_multiplier != 0.0f;
+        case COMMON_SAMPLER_TYPE_TOP_N_SIGMA: return p->top_n_sigma > 0.0f;
+        case COMMON_SAMPLER_TYPE_TOP_K:       return p->top_k > 0;
+        case COMMON_SAMPLER_TYPE_TYPICAL_P:   return p->typ_p < 1.0f;
+        case COMMON_SAMPLER_TYPE_TOP_P:       return p->top_p < 1.0f;
+        case COMMON_SAMPLER_TYPE_MIN_P:       return p->min_p > 0.0f;
+        case COMMON_SAMPLER_TYPE_XTC:         return p->xtc_probability > 0.0f;
+        default:                              return true;
     }
-    if (p->temp <= 0.0f) {
-        // the best token survives every filter: keep it alone, so that nothing else is sorted or normalised
-        c.push_back(COMMON_SAMPLER_TYPE_TOP_K);
-        c.push_back(COMMON_SAMPLER_TYPE_TEMPERATURE);
-        return c;
+}
+
+// Sets the samplers that do something, in their order.
+void set_chain(common_params_sampling & sp, const lm_sampler_params * p) {
+    for (size_t i = 0; i < p->n_samplers; i++) {
+        const common_sampler_type type = sampler_type(p->samplers[i]);
+        if (does_something(p, type)) {
+            sp.samplers.push_back(type);
+        }
     }
-    if (p->top_n_sigma > 0.0f) {
-        c.push_back(COMMON_SAMPLER_TYPE_TOP_N_SIGMA);
+    if (p->temp > 0.0f) {
+        return;
     }
-    if (p->top_k > 0) {
-        c.push_back(COMMON_SAMPLER_TYPE_TOP_K);
+    const auto has = [&](common_sampler_type type) { return std::find(sp.samplers.begin(), sp.samplers.end(), type) != sp.samplers.end(); };
+    sp.mirostat = 0;
+    if (!has(COMMON_SAMPLER_TYPE_TEMPERATURE)) {
+        sp.samplers.push_back(COMMON_SAMPLER_TYPE_TEMPERATURE);
     }
-    if (p->typ_p < 1.0f) {
-        c.push_back(COMMON_SAMPLER_TYPE_TYPICAL_P);
+    if (has(COMMON_SAMPLER_TYPE_TYPICAL_P) || has(COMMON_SAMPLER_TYPE_XTC) || has(COMMON_SAMPLER_TYPE_INFILL) || has(COMMON_SAMPLER_TYPE_ADAPTIVE_P)) {
+        return; // they may take the best token away
     }
-    if (p->top_p < 1.0f) {
-        c.push_back(COMMON_SAMPLER_TYPE_TOP_P);
+    // the best token survives every filter: keep it alone, so that nothing else is sorted or normalised
+    const auto penalises = [](common_sampler_type type) { return type == COMMON_SAMPLER_TYPE_PENALTIES || type == COMMON_SAMPLER_TYPE_DRY; };
+    const auto filters   = std::find_if_not(sp.samplers.begin(), sp.samplers.end(), penalises);
+    if (std::any_of(filters, sp.samplers.end(), penalises)) {
+        return; // what is penalised after a filter depends on the filter
     }
-    if (p->min_p > 0.0f) {
-        c.push_back(COMMON_SAMPLER_TYPE_MIN_P);
-    }
-    if (p->xtc_probability > 0.0f) {
-        c.push_back(COMMON_SAMPLER_TYPE_XTC);
-    }
-    c.push_back(COMMON_SAMPLER_TYPE_TEMPERATURE);
-    return c;
+    sp.top_k = 1;
+    sp.samplers.erase(filters, sp.samplers.end());
+    sp.samplers.push_back(COMMON_SAMPLER_TYPE_TOP_K);
+    sp.samplers.push_back(COMMON_SAMPLER_TYPE_TEMPERATURE);
 }
 
 // Nothing but the likeliest token is asked for: neither penalties nor a grammar look at the others.
 bool is_argmax(const common_params_sampling & p, const llama_vocab * vocab) {
     int32_t n_suppress = 0; // tokens that the model itself forbids: left to common_sampler
     llama_vocab_get_suppress_tokens(vocab, &n_suppress);
-    return p.temp <= 0.0f && p.mirostat == 0 && p.grammar.empty() && p.samplers.size() == 2 && n_suppress == 0;
+    return p.temp <= 0.0f && p.grammar.empty() && p.reasoning_budget_start.empty() && n_suppress == 0 && p.samplers.size() == 2 &&
+           p.samplers[0] == COMMON_SAMPLER_TYPE_TOP_K && p.top_k == 1;
 }
 
 // The first of the largest logits; LLAMA_TOKEN_NULL where none is above -INFINITY (NaN is not).
@@ -202,9 +231,8 @@ llama_token lm::sample(lm_sampler * s, llama_context * ctx, int32_t index) {
     if (logits == nullptr) {
         throw std::runtime_error("no logits at index " + std::to_string(index));
     }
-    const llama_vocab * vocab = llama_model_get_vocab(s->model);
-    if (is_argmax(s->params, vocab)) {
-        return argmax(s->params, logits, llama_vocab_n_tokens(vocab));
+    if (s->argmax) {
+        return argmax(s->params, logits, llama_vocab_n_tokens(llama_model_get_vocab(s->model)));
     }
     if (s->broken) {
         throw lm::grammar_error("the grammar has refused a token before; reset the sampler");
@@ -220,6 +248,86 @@ llama_token lm::sample(lm_sampler * s, llama_context * ctx, int32_t index) {
     return token;
 }
 
+void lm::logprobs(const float * logits, int32_t n_vocab, llama_token token, int32_t n, lm_prob * out) {
+    lm_prob * const top  = out + 1;
+    int32_t         have = 0; // of n - 1, with logits in place of log-probabilities
+    for (int32_t i = 0; i < n_vocab; i++) {
+        if (have == n - 1 && (have == 0 || !(logits[i] > top[have - 1].logprob))) {
+            continue;
+        }
+        int32_t at = have < n - 1 ? have++ : have - 1;
+        for (; at > 0 && logits[i] > top[at - 1].logprob; at--) {
+            top[at] = top[at - 1];
+        }
+        top[at] = {i, logits[i]};
+    }
+    const float most = *std::max_element(logits, logits + n_vocab);
+    double      sum  = 0;
+    for (int32_t i = 0; i < n_vocab; i++) {
+        sum += std::exp(logits[i] - most);
+    }
+    const float total = most + static_cast<float>(std::log(sum));
+    out[0] = {token, logits[token] - total};
+    for (int32_t i = 0; i < have; i++) {
+        top[i].logprob -= total;
+    }
+    for (int32_t i = have; i < n - 1; i++) { // a vocabulary smaller than n
+        top[i] = {LLAMA_TOKEN_NULL, -INFINITY};
+    }
+}
+
+int32_t lm_sampler_defaults(lm_sampler_params * out) {
+    return lm::guard(nullptr, [&]() -> int32_t {
+        static const common_params_sampling d;
+        static const std::string            samplers = [] {
+            std::string s;
+            for (const common_sampler_type type : d.samplers) {
+                s += common_sampler_type_to_chr(type);
+            }
+            return s;
+        }();
+        static const std::string breakers = [] {
+            std::string s;
+            for (const std::string & b : d.dry_sequence_breakers) {
+                s += b + '\0';
+            }
+            return s;
+        }();
+        *out                    = {};
+        out->seed               = d.seed;
+        out->top_k              = d.top_k;
+        out->top_p              = d.top_p;
+        out->min_p              = d.min_p;
+        out->min_keep           = d.min_keep;
+        out->typ_p              = d.typ_p;
+        out->top_n_sigma        = d.top_n_sigma;
+        out->xtc_probability    = d.xtc_probability;
+        out->xtc_threshold      = d.xtc_threshold;
+        out->temp               = d.temp;
+        out->dynatemp_range     = d.dynatemp_range;
+        out->dynatemp_exponent  = d.dynatemp_exponent;
+        out->penalty_last_n     = d.penalty_last_n;
+        out->penalty_repeat     = d.penalty_repeat;
+        out->penalty_freq       = d.penalty_freq;
+        out->penalty_present    = d.penalty_present;
+        out->dry_multiplier     = d.dry_multiplier;
+        out->dry_base           = d.dry_base;
+        out->dry_allowed_length = d.dry_allowed_length;
+        out->dry_penalty_last_n = d.dry_penalty_last_n;
+        out->adaptive_target    = d.adaptive_target;
+        out->adaptive_decay     = d.adaptive_decay;
+        out->mirostat           = d.mirostat;
+        out->mirostat_tau       = d.mirostat_tau;
+        out->mirostat_eta       = d.mirostat_eta;
+        out->thinking_budget    = d.reasoning_budget_tokens;
+        out->samplers           = samplers.data();
+        out->n_samplers         = samplers.size();
+        out->dry_breakers       = breakers.data();
+        out->n_dry_breakers     = breakers.size();
+        return LM_OK;
+    });
+}
+
 int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sampler ** out, char ** err) {
     return lm::guard(err, [&]() -> int32_t {
         const llama_vocab * vocab = llama_model_get_vocab(m);
@@ -227,9 +335,10 @@ int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sa
         common_params_sampling sp;
         sp.no_perf            = true;
         sp.seed               = p->seed;
-        sp.top_k              = p->temp <= 0.0f ? 1 : p->top_k;
+        sp.top_k              = p->top_k;
         sp.top_p              = p->top_p;
         sp.min_p              = p->min_p;
+        sp.min_keep           = p->min_keep;
         sp.typ_p              = p->typ_p;
         sp.top_n_sigma        = p->top_n_sigma;
         sp.xtc_probability    = p->xtc_probability;
@@ -248,7 +357,11 @@ int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sa
         sp.mirostat           = p->mirostat;
         sp.mirostat_tau       = p->mirostat_tau;
         sp.mirostat_eta       = p->mirostat_eta;
-        sp.samplers           = chain(p);
+        sp.adaptive_target    = p->adaptive_target;
+        sp.adaptive_decay     = p->adaptive_decay;
+        sp.samplers.clear();
+        set_chain(sp, p);
+        sp.dry_sequence_breakers = split(p->dry_breakers, p->n_dry_breakers);
         for (size_t i = 0; i < p->n_bias; i++) {
             sp.logit_bias.push_back({p->bias_token[i], p->bias[i]});
         }
@@ -261,7 +374,6 @@ int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sa
                                                                      : COMMON_GRAMMAR_TYPE_USER;
             sp.grammar      = common_grammar(kind, gbnf);
             sp.grammar_lazy = p->grammar_lazy;
-            sp.generation_prompt.assign(p->generation_prompt, p->n_generation_prompt);
         }
         for (size_t i = 0; i < p->n_preserved; i++) {
             sp.preserved_tokens.insert(p->preserved[i]);
@@ -277,21 +389,25 @@ int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sa
             }
             sp.grammar_triggers.push_back(std::move(g));
         }
-        if (p->n_thinking_start > 0 && p->n_thinking_ends > 0 && p->grammar_lazy) {
+        sp.generation_prompt.assign(p->generation_prompt, p->n_generation_prompt);
+        if (p->n_thinking_start > 0 && p->n_thinking_ends > 0 && (p->thinking_budget >= 0 || sp.grammar_lazy)) {
             // as llama-server: while the model thinks, a lazy grammar is not applied
-            sp.reasoning_budget_start = common_tokenize(vocab, std::string(p->thinking_start, p->n_thinking_start), false, true);
-            for (size_t i = 0; i < p->n_thinking_ends;) {
-                const std::string end(p->thinking_ends + i);
+            sp.reasoning_budget_tokens = p->thinking_budget;
+            sp.reasoning_budget_start  = common_tokenize(vocab, std::string(p->thinking_start, p->n_thinking_start), false, true);
+            for (const std::string & end : split(p->thinking_ends, p->n_thinking_ends)) {
                 sp.reasoning_budget_end.push_back(common_tokenize(vocab, end, false, true));
-                i += end.size() + 1;
             }
-            sp.reasoning_budget_forced = sp.reasoning_budget_end.front();
+            const std::string message(p->thinking_message, p->n_thinking_message);
+            sp.reasoning_budget_forced = common_tokenize(vocab, message, false, false);
+            const llama_tokens & end   = sp.reasoning_budget_end.front();
+            sp.reasoning_budget_forced.insert(sp.reasoning_budget_forced.end(), end.begin(), end.end());
         }
 
         auto s = std::make_unique<lm_sampler>();
         s->model  = m;
         s->params = std::move(sp);
         s->smpl   = init(m, s->params);
+        s->argmax = is_argmax(s->params, vocab);
         *out      = s.release();
         return LM_OK;
     });
@@ -314,6 +430,7 @@ int32_t lm_sampler_clone(const lm_sampler * s, lm_sampler ** out, char ** err) {
         c->model  = s->model;
         c->params = s->params;
         c->broken = s->broken;
+        c->argmax = s->argmax;
         c->smpl.reset(common_sampler_clone(s->smpl.get()));
         *out = c.release();
         return LM_OK;

@@ -118,6 +118,12 @@ const (
 	TriggerPatternFull = 3
 )
 
+// Prob is the logarithm of a token's probability, in C's layout.
+type Prob struct {
+	Token   int32
+	Logprob float32
+}
+
 // Trigger starts a lazy grammar.
 type Trigger struct {
 	Type  int32
@@ -129,11 +135,14 @@ type Trigger struct {
 type SamplerParams struct {
 	Seed                                                            uint32
 	TopK, PenaltyLastN                                              int32
-	DryAllowedLength, DryPenaltyLastN, Mirostat                     int32
+	DryAllowedLength, DryPenaltyLastN, Mirostat, MinKeep            int32
 	Temp, TopP, MinP, TypP, TopNSigma, XTCProbability, XTCThreshold float32
 	DynatempRange, DynatempExponent                                 float32
 	PenaltyRepeat, PenaltyFreq, PenaltyPresent                      float32
 	DryMultiplier, DryBase, MirostatTau, MirostatEta                float32
+	AdaptiveTarget, AdaptiveDecay                                   float32
+	Samplers                                                        string // in their order, as common_sampler_type_to_chr names them
+	DryBreakers                                                     []string
 	BiasToken                                                       []int32
 	Bias                                                            []float32
 	Grammar                                                         string
@@ -142,6 +151,8 @@ type SamplerParams struct {
 	GenerationPrompt                                                string
 	ThinkingStart                                                   string
 	ThinkingEnds                                                    []string
+	ThinkingBudget                                                  int32 // -1 = none
+	ThinkingMessage                                                 string
 	Triggers                                                        []Trigger
 	Preserved                                                       []int32
 }
