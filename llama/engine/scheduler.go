@@ -128,10 +128,11 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 			target = seq.pace
 		}
 	}
+	half := 0
 	if target > 0 {
-		room = min(room, s.pace.tokens(target, s.tree.cells, room))
+		room, half = s.pace.tokens(target, s.tree.cells, room), s.pace.tokens(target/2, s.tree.cells, room)
 	}
-	feeds = s.planPrompts(feeds, room)
+	feeds = s.planPrompts(feeds, room, half)
 	s.parkKept()
 	return feeds
 }
@@ -155,8 +156,10 @@ func (s *scheduler) steps(feeds []feed, most int) int {
 // planPrompts gives the room of a step to the shortest remaining prompts, so
 // that a short request does not wait for a long one. A prompt ages by every
 // token of another one that is computed before it: it is overtaken by fewer
-// tokens than it has itself, then it goes first.
-func (s *scheduler) planPrompts(feeds []feed, room int) []feed {
+// tokens than it has itself, then it goes first. Where the first one is so short
+// that a step of half the time computes all of it, the step is one of those: what
+// else it would compute is not worth the wait of those who generate.
+func (s *scheduler) planPrompts(feeds []feed, room, half int) []feed {
 	s.prompts = s.prompts[:0]
 	for _, seq := range s.running {
 		if seq.pending() > 1 {
@@ -178,6 +181,9 @@ func (s *scheduler) planPrompts(feeds []feed, room int) []feed {
 		s.rejoin(seq)
 		seq.overtaken += overtaking
 		p := seq.pending()
+		if overtaking == 0 && p+seq.computed <= half {
+			room = half
+		}
 		if n := s.chunk(seq, min(p, room)); n > 0 {
 			feeds = append(feeds, feed{seq: seq, n: n, sample: n == p})
 			room -= n

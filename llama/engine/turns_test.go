@@ -15,7 +15,7 @@ import (
 // closed and left at any time.
 func TestEnginesTakeTurns(t *testing.T) {
 	first := openFixture(t, fixture.Llama(2), engine.Params{NCtx: 512})
-	p := engine.Params{NCtx: 512, NThreads: 64} // more than there are: with all others
+	p := engine.Params{NCtx: 512, NThreads: 2}
 	second, err := engine.New(first.Model(), p)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, second.Close()) })
