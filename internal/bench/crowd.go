@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"sync"
 )
 
@@ -17,7 +16,12 @@ func (cl client) askAll(ctx context.Context, chats []chat) (crowd, error) {
 		all.Go(func() { answers[i], errs[i] = cl.ask(ctx, chats[i]) })
 	}
 	all.Wait()
-	return answers, errors.Join(errs...)
+	for _, err := range errs { // they mostly fail alike
+		if err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
 }
 
 // wall is the time from the first request to the end of the last answer.

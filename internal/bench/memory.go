@@ -20,7 +20,11 @@ func (b *bench) memory(ctx context.Context, row string) error {
 	settings := []setting{ours(oursName), b.llamaServer("-np 16 -c 8192"), b.llamaServer("-np 16 -c 8192 -kvu")}
 	return b.loads(ctx, row, settings, func(ctx context.Context, v *server) (metrics, error) {
 		m := metrics{"start": v.ready.Seconds()}
-		if _, err := (client{url: v.url}).askAll(ctx, questions(1000, 1)); err != nil {
+		chats := make([]chat, clients)
+		for i := range chats {
+			chats[i] = newChat(outputTokens, message{Role: "user", Content: text(uint64(i), 10*askTokens)})
+		}
+		if _, err := (client{url: v.url}).askAll(ctx, chats); err != nil {
 			return nil, err
 		}
 		bytes, err := v.memory()

@@ -118,6 +118,14 @@ func otherRows() []row {
 			goals: []goal{{"1000 texts of 100 tokens embedded", "llama-server's best", "texts/s ≥ 1.0", "embed", pairRatio("embed", "", 1)}},
 		},
 		{
+			name: "overhead", title: "What the engine does in a step apart from the model", minutes: 0.7, measure: (*bench).overhead,
+			tables: []table{{"", []column{{"loop 1", "1 stream, µs"}, {"step 1", "of a step of, ms"}, {"share 1", "%"}, {"loop 32", "32 streams, µs"}, {"step 32", "of a step of, ms"}, {"share 32", "%"}}}},
+			goals: []goal{
+				{"Go overhead per token, 1 stream", "step", "≤ 0.5 %", "overhead 1", atMost("overhead", overheadFigure(1), 0.5, "%")},
+				{"Go overhead per token, 32 streams", "step", "≤ 2 %", "overhead 32", atMost("overhead", overheadFigure(32), 2, "%")},
+			},
+		},
+		{
 			name: "isolated", title: "Isolated, tokens/s", pairMinutes: 0.7, measure: (*bench).isolated, tables: pairTables("tokens/s"),
 			goals: []goal{{"Isolated", "in-process", "tokens/s ≥ 0.97", "isolated", pairRatio("isolated", "", 0.97)}},
 		},
@@ -138,6 +146,10 @@ func otherRows() []row {
 			name: "open-close", title: "Memory after engines were opened and closed", minutes: 1, measure: (*bench).openClose,
 			tables: []table{{"", []column{{"few", "after 5, MiB"}, {"many", "after 100, MiB"}, {"growth", "ratio"}}}},
 			goals:  []goal{{"RSS after 100 open/close rounds", "after 5 rounds", "≤ 1.05", "open-close", atMost("open-close", "growth", 1.05, "times")}},
+		},
+		{
+			name: "yzma", title: "Decode, 1 stream, through Go bindings, tokens/s", pairMinutes: 0.1, measure: (*bench).yzma, tables: pairTables("tokens/s"),
+			goals: []goal{{"single stream", "yzma v1.24.0 with shared libraries of the same objects", "≥ 1.0", "yzma", pairRatio("yzma", "", 1)}},
 		},
 	}
 }
