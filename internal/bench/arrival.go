@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -37,26 +36,14 @@ func (b *bench) arrival(ctx context.Context, row string) error {
 	return b.loads(ctx, row, b.arrivalSettings(), func(ctx context.Context, v *server) (metrics, error) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		var begun, all sync.WaitGroup
-		answers, errs := make(crowd, streams), make([]error, streams)
-		begun.Add(streams)
-		for i := range streams {
-			all.Go(func() {
-				once := sync.OnceFunc(begun.Done)
-				defer once() // also where it fails
-				cl := client{url: v.url, seen: func(pieces int) {
-					if pieces == beforeArrival {
-						once()
-					}
-				}}
-				c := newChat(streamTokens, message{Role: "user", Content: text(uint64(200+i), askTokens)})
-				answers[i], errs[i] = cl.ask(ctx, c)
-			})
+		chats := make([]chat, streams)
+		for i := range chats {
+			chats[i] = newChat(streamTokens, message{Role: "user", Content: text(uint64(200+i), askTokens)})
 		}
-		begun.Wait()
+		wait := startAll(ctx, v.url, chats, beforeArrival)
 		newcomer, err := client{url: v.url}.ask(ctx, newChat(outputTokens, message{Role: "user", Content: text(300, arrivalTokens)}))
 		cancel()
-		all.Wait()
+		answers, errs := wait()
 		if err != nil {
 			return nil, errors.Join(err, errors.Join(errs...))
 		}

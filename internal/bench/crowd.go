@@ -24,6 +24,32 @@ func (cl client) askAll(ctx context.Context, chats []chat) (crowd, error) {
 	return answers, nil
 }
 
+// startAll sends all at once and returns when each stream has sent so many pieces, or
+// has failed. wait is for the answers; those of streams that were cancelled are there
+// too, beside their errors.
+func startAll(ctx context.Context, url string, chats []chat, pieces int) (wait func() (crowd, []error)) {
+	answers, errs := make(crowd, len(chats)), make([]error, len(chats))
+	var begun, all sync.WaitGroup
+	begun.Add(len(chats))
+	for i := range chats {
+		all.Go(func() {
+			once := sync.OnceFunc(begun.Done)
+			defer once()
+			cl := client{url: url, seen: func(n int) {
+				if n == pieces {
+					once()
+				}
+			}}
+			answers[i], errs[i] = cl.ask(ctx, chats[i])
+		})
+	}
+	begun.Wait()
+	return func() (crowd, []error) {
+		all.Wait()
+		return answers, errs
+	}
+}
+
 // wall is the time from the first request to the end of the last answer.
 func (c crowd) wall() float64 {
 	start, end := c[0].start, c[0].end

@@ -12,7 +12,10 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
 )
 
-const mb = 1 << 20
+const (
+	mb           = 1 << 20
+	memoryTokens = 200 // of each prompt and of each answer
+)
 
 // memory is the time of the start and what 16 sequences take; the default model's
 // context, which is our default, has 8192 cells.
@@ -22,13 +25,14 @@ func (b *bench) memory(ctx context.Context, row string) error {
 		m := metrics{"start": v.ready.Seconds()}
 		chats := make([]chat, clients)
 		for i := range chats {
-			chats[i] = newChat(outputTokens, message{Role: "user", Content: text(uint64(i), 10*askTokens)})
+			chats[i] = newChat(memoryTokens, message{Role: "user", Content: text(uint64(i), memoryTokens)})
 		}
-		if _, err := (client{url: v.url}).askAll(ctx, chats); err != nil {
-			return nil, err
-		}
-		bytes, err := v.memory()
-		m["memory"] = float64(bytes) / mb
+		wait := startAll(ctx, v.url, chats, 1)
+		during, err := v.memory()
+		_, errs := wait()
+		after, afterErr := v.memory()
+		m["memory"], m["after"] = float64(during)/mb, float64(after)/mb
+		err = errors.Join(err, afterErr, errors.Join(errs...))
 		return m, err
 	})
 }

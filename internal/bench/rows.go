@@ -136,7 +136,7 @@ func otherRows() []row {
 		},
 		{
 			name: "memory", title: "Start and memory, 16 sequences, 8192 cells", minutes: 1.5, measure: (*bench).memory,
-			tables: []table{{"", []column{{"start", "start until healthy, s"}, {"memory", "memory with 16 sequences, MiB"}}}},
+			tables: []table{{"", []column{{"start", "start until healthy, s"}, {"memory", "memory while 16 sequences run, MiB"}, {"after", "when they have ended, MiB"}}}},
 			goals: []goal{
 				{"load of the model: start until healthy", "llama-server", "≤ 1.0", "memory start", ratioToBest("memory", "start", 1)},
 				{"RSS at 16 sequences", "llama-server", "≤ 1.05", "memory", ratioToBest("memory", "memory", 1.05)},
