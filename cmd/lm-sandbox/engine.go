@@ -29,6 +29,7 @@ func (f *engineFlags) register(fs *pflag.FlagSet) {
 	fs.IntVarP(&f.params.NThreads, "threads", "t", 0, "`number` of CPU threads; 0: one for each physical core")
 	fs.IntVarP(&f.params.NBatch, "batch-size", "b", 0, "most `tokens` in one step; 0: 512")
 	fs.IntVar(&f.params.NUBatch, "ubatch-size", 0, "most `tokens` computed at once; 0: 512")
+	fs.StringVar(&f.params.Cache.Dir, "cache-dir", os.Getenv("LM_SANDBOX_CACHE_DIR"), cacheDirHelp)
 	fs.Var(&f.layers, "gpu-layers", "`layers` to put on the GPU: auto, all, none or a number")
 	fs.BoolVar(&f.params.Isolated, "isolated", f.params.Isolated, "run the model in a process of its own, which may crash")
 }

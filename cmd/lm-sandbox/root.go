@@ -36,6 +36,7 @@ first use. Answers go to stdout, everything else to stderr.
 		newAgent(std),
 		newBash(std),
 		newModel(std),
+		newCache(std),
 		newServe(std),
 		newGPU(std),
 		newDoctor(std),

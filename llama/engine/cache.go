@@ -7,4 +7,11 @@ type CacheParams struct {
 	// HostBytes is the most main memory for it; what was not used for longest goes first. 0 = 1 GiB; -1 = nothing stays.
 	// One token takes 22 kB with the default model. The garbage collector may hold what was dropped for a while.
 	HostBytes int64
+	// Dir is a directory where it also outlives the process: what later processes with the same model file, llama.cpp and
+	// Params find there they do not compute. It is written when it leaves the context, and by Close. "" = none. Whoever can
+	// write to it can crash the process, or make it say what they want: it must belong to this user, and others must not be
+	// able to write to it. It holds the prompts as they are.
+	Dir string
+	// DirBytes is the most that Dir holds; what was not used for longest goes first. 0 = 4 GiB.
+	DirBytes int64
 }

@@ -83,6 +83,7 @@ const (
 	defaultSequences = 4
 	mostSequences    = 255 // LLAMA_MAX_SEQ, and one is spare
 	defaultHostBytes = 1 << 30
+	defaultDirBytes  = 4 << 30
 	defaultQueue     = 256
 	defaultBatch     = 512
 )
@@ -94,6 +95,7 @@ type Engine struct {
 	owned    bool // Close closes the model
 	ctx      *llama.Context
 	batch    *llama.Batch
+	disk     *diskCache   // nil: none
 	template chatTemplate // nil where the model has none
 	loop     *loop
 	most     int // requests that may run and wait
@@ -179,8 +181,13 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	cells, batch, host := 0, 1, int64(-1)
 	if m.CanGenerate() {
 		host = p.Cache.HostBytes
+		if p.Cache.Dir != "" {
+			if e.disk, err = openDiskCache(m, p.context(), &p); err != nil {
+				return nil, errors.Join(err, closeTemplate(template))
+			}
+		}
 		if e.ctx, err = llama.NewContext(m, p.context()); err != nil {
-			return nil, errors.Join(err, closeTemplate(template))
+			return nil, errors.Join(err, e.disk.close(), closeTemplate(template))
 		}
 		cells, batch, e.maxSeq = e.ctx.NCtx(), e.ctx.NBatch(), e.ctx.NCtxSeq()
 	}
@@ -195,6 +202,9 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	e.longestPiece = sync.OnceValue(func() int { return longestPiece(m.Vocab()) })
 	dec := &contextDecoder{ctx: e.ctx, batch: e.batch, log: p.Logger, spare: llama.SeqID(p.MaxSequences)}
 	sched := newScheduler(cells, batch, p.MaxSequences, host, dec)
+	if sched.parking != nil {
+		sched.parking.disk = e.disk
+	}
 	sched.quota = p.MaxCellsPerCaller
 	e.loop = newLoop(dec, sched, m.Vocab().IsEOG, p.Logger)
 	e.loop.maxWait = p.MaxWait
@@ -264,6 +274,14 @@ func (p *Params) complete() error {
 		return invalid("Params.Cache.HostBytes", "%d: want -1 or more", p.Cache.HostBytes)
 	case p.Cache.HostBytes == 0:
 		p.Cache.HostBytes = defaultHostBytes
+	case p.Cache.HostBytes == -1 && p.Cache.Dir != "":
+		return invalid("Params.Cache.Dir", "needs HostBytes: what is written passes through it")
+	}
+	switch {
+	case p.Cache.DirBytes < 0:
+		return invalid("Params.Cache.DirBytes", "%d is negative", p.Cache.DirBytes)
+	case p.Cache.DirBytes == 0:
+		p.Cache.DirBytes = defaultDirBytes
 	}
 	if p.MaxCellsPerCaller < 0 {
 		return invalid("Params.MaxCellsPerCaller", "%d is negative", p.MaxCellsPerCaller)
@@ -327,7 +345,7 @@ func (e *Engine) Close() error {
 	e.loop.close()
 	embedders := e.embedders.close()
 	e.users.Wait()
-	errs := []error{embedders, e.batch.Close(), e.ctx.Close(), closeTemplate(e.template)}
+	errs := []error{embedders, e.disk.close(), e.batch.Close(), e.ctx.Close(), closeTemplate(e.template)}
 	if e.owned {
 		errs = append(errs, e.model.Close())
 	}

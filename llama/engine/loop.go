@@ -144,6 +144,7 @@ func (l *loop) run() {
 			for _, seq := range slices.Concat(l.sched.running, l.sched.queue) {
 				l.end(seq, "", ErrClosed)
 			}
+			l.sched.flush()
 			l.dec.giveTurn()
 			return
 		}

@@ -16,6 +16,7 @@ type parking struct {
 	count int
 	clock uint64
 	roots map[key]*segment
+	disk  *diskCache // nil: none
 }
 
 // segment is the state of a run of tokens. It continues its parent, of which it may leave the last ones out: parents are
@@ -25,7 +26,8 @@ type segment struct {
 	children []*segment
 	start    int // position of its first token, at most the parent's end
 	tokens   []llama.Token
-	data     []byte
+	data     []byte // nil: on disk only
+	file     string // on disk; "": none
 	used     uint64
 }
 
@@ -37,7 +39,7 @@ func (g *segment) end() int { return g.start + len(g.tokens) }
 
 // match finds the segment with which most tokens of a prompt end.
 func (p *parking) match(k key, prompt []llama.Token) (at *segment, n int) {
-	at = p.roots[k]
+	at = p.root(k)
 	if at == nil {
 		return nil, 0
 	}
@@ -46,10 +48,11 @@ func (p *parking) match(k key, prompt []llama.Token) (at *segment, n int) {
 
 // common is how many tokens of a prompt a sequence here began with, whether or not they can be brought back.
 func (p *parking) common(k key, prompt []llama.Token) int {
-	if p.roots[k] == nil {
+	root := p.root(k)
+	if root == nil {
 		return 0
 	}
-	_, n := p.below(p.roots[k], 0, prompt, false)
+	_, n := p.below(root, 0, prompt, false)
 	return n
 }
 
@@ -92,6 +95,9 @@ func (p *parking) save(k key, tokens []llama.Token, borders []int, copyOf func(f
 			break
 		}
 		g := &segment{parent: at, start: n, tokens: slices.Clone(tokens[n:to]), data: data}
+		if p.disk != nil {
+			g.file = p.disk.put(p.disk.head(k, n, tokens[:to]), data)
+		}
 		at.children = append(at.children, g)
 		p.bytes += int64(len(data))
 		p.count++
@@ -110,29 +116,80 @@ func (p *parking) touch(g *segment) {
 	}
 }
 
-// trim drops ends until the bytes are within their bound.
+// trim frees memory, and then disk, until their bytes are within their bounds. What is on
+// disk loses its memory only; else ends go first.
 func (p *parking) trim() {
 	for p.bytes > p.most {
-		var oldest *segment
-		for _, root := range p.roots {
-			root.ends(func(g *segment) {
-				if oldest == nil || g.used < oldest.used {
-					oldest = g
-				}
-			})
+		g := p.oldest(func(g *segment) bool { return g.data != nil && (g.file != "" || len(g.children) == 0) })
+		if g == nil { // all that is left is continued by what is on disk only
+			g = p.oldest(func(g *segment) bool { return g.data != nil })
+			p.drop(g)
+			continue
 		}
-		p.drop(oldest)
+		switch g.file {
+		case "":
+			p.drop(g)
+		default:
+			p.bytes -= int64(len(g.data))
+			g.data = nil
+		}
+	}
+	for p.disk != nil && p.disk.full() {
+		g := p.oldest(func(g *segment) bool { return g.file != "" && len(g.children) == 0 })
+		if g == nil {
+			return
+		}
+		p.drop(g)
 	}
 }
 
-// ends calls f for each segment that no other one continues.
-func (g *segment) ends(f func(*segment)) {
-	for _, c := range g.children {
-		c.ends(f)
+// oldest is the least recently used segment of those that can go.
+func (p *parking) oldest(can func(*segment) bool) (oldest *segment) {
+	var visit func(*segment)
+	visit = func(g *segment) {
+		for _, c := range g.children {
+			visit(c)
+		}
+		if g.parent != nil && can(g) && (oldest == nil || g.used < oldest.used) {
+			oldest = g
+		}
 	}
-	if len(g.children) == 0 && g.parent != nil {
-		f(g)
+	for _, root := range p.roots {
+		visit(root)
 	}
+	return oldest
+}
+
+// root is the tree of a key, which the disk may have; nil where there is none.
+func (p *parking) root(k key) *segment {
+	if p.disk == nil || p.roots[k] != nil {
+		return p.roots[k]
+	}
+	root := &segment{}
+	for _, f := range p.disk.take(k) {
+		tokens := f.head.tokens
+		at, n := p.below(root, 0, tokens[:f.head.start], p.whole)
+		if n != f.head.start { // what it continues is gone
+			p.disk.remove(f.name)
+			continue
+		}
+		at.children = append(at.children, &segment{parent: at, start: n, tokens: tokens[n:], file: f.name})
+		p.count++
+	}
+	if len(root.children) == 0 {
+		return nil
+	}
+	p.roots[k] = root
+	return root
+}
+
+// state gives the data of a segment that continues these tokens; nil where they are gone.
+func (p *parking) state(k key, g *segment, before []llama.Token) []byte {
+	if g.data == nil && g.file != "" {
+		g.data = p.disk.get(g.file, p.disk.head(k, g.start, slices.Concat(before[:g.start], g.tokens)))
+		p.bytes += int64(len(g.data))
+	}
+	return g.data
 }
 
 // drop forgets a segment and what continues it.
@@ -142,6 +199,9 @@ func (p *parking) drop(g *segment) {
 	}
 	p.bytes -= int64(len(g.data))
 	p.count--
+	if g.file != "" {
+		p.disk.remove(g.file)
+	}
 	i := slices.Index(g.parent.children, g)
 	g.parent.children = slices.Delete(g.parent.children, i, i+1)
 	p.tidy()

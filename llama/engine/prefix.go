@@ -119,6 +119,12 @@ func (s *scheduler) parkKept() {
 	}
 }
 
+// flush writes to disk, where there is one, what the context has.
+func (s *scheduler) flush() {
+	for s.parking != nil && s.parking.disk != nil && s.evict(nil) {
+	}
+}
+
 // evict parks the kept sequence that has not been used for longest, other than one.
 func (s *scheduler) evict(other *kept) bool {
 	i := slices.IndexFunc(s.kept, func(k *kept) bool { return k != other })
@@ -169,11 +175,16 @@ func (s *scheduler) unpark(seq *sequence, n int) int {
 		if s.tree.cells-(seq.leaf.room()-n)+len(p.tokens) > s.cells {
 			break // a segment is brought back as a whole, and then cut
 		}
-		if n = s.mem.restore(seq.leaf.id, p.data, n, p.to); n != p.to {
+		data := s.parking.state(seq.key, p.segment, seq.tokens)
+		if data != nil {
+			n = s.mem.restore(seq.leaf.id, data, n, p.to)
+		}
+		if n != p.to {
 			s.parking.drop(p.segment)
 			break
 		}
 	}
+	s.parking.trim()
 	return n
 }
 
