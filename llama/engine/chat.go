@@ -169,7 +169,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 			if err != nil {
 				return nil, err
 			}
-			c.index, c.nProbs = i, r.Logprobs
+			c.index, c.probs = i, e.probs(r.Logprobs)
 			return c, nil
 		},
 	}

@@ -22,7 +22,8 @@ type chatRenderer struct {
 	text   strings.Builder
 	sent   llama.ChatMessage
 
-	index, nProbs int
+	index int
+	probs probs
 }
 
 func newChatRenderer(prompt *llama.ChatPrompt, toolsInText bool) (*chatRenderer, error) {
@@ -44,7 +45,7 @@ func newChatRenderer(prompt *llama.ChatPrompt, toolsInText bool) (*chatRenderer,
 
 func (c *chatRenderer) add(d *ChatDelta, o *output) bool {
 	d.Index = c.index
-	d.Logprobs = appendLogprobs(d.Logprobs, o.probs, c.nProbs)
+	d.Logprobs = c.probs.append(d.Logprobs, o.probs)
 	more := len(o.probs) > 0
 	if len(o.text) == 0 {
 		return more

@@ -89,7 +89,7 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	o := outputs[Delta]{
 		n: l.outputs(), params: params,
 		sampler:  func(p llama.SamplerParams) (*llama.Sampler, error) { return llama.NewSampler(e.model, p) },
-		renderer: func(i int) (renderer[Delta], error) { return textRenderer{index: i, nProbs: r.Logprobs}, nil },
+		renderer: func(i int) (renderer[Delta], error) { return textRenderer{index: i, probs: e.probs(r.Logprobs)}, nil },
 	}
 	o.sequence = func(s *llama.Sampler) (*sequence, error) {
 		text := &textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
@@ -113,24 +113,19 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 }
 
 // textRenderer is the renderer of Generate: text as it is.
-type textRenderer struct{ index, nProbs int }
+type textRenderer struct {
+	index int
+	probs probs
+}
 
 func (t textRenderer) add(d *Delta, o *output) bool {
 	d.Index = t.index
 	d.Text += string(o.text)
 	d.Tokens = append(d.Tokens, o.tokens...)
-	d.Logprobs = appendLogprobs(d.Logprobs, o.probs, t.nProbs)
+	d.Logprobs = t.probs.append(d.Logprobs, o.probs)
 	return true
 }
 
 func (t textRenderer) end(d *Delta, r *Result)    { t.result(d, r) }
 func (t textRenderer) result(d *Delta, r *Result) { d.Index, d.Result = t.index, r }
 func (textRenderer) Close() error                 { return nil }
-
-// appendLogprobs splits probabilities, n for each token.
-func appendLogprobs(to []TokenLogprobs, probs []llama.TokenProb, n int) []TokenLogprobs {
-	for ; len(probs) > 0; probs = probs[n:] {
-		to = append(to, TokenLogprobs{TokenProb: probs[0], Top: probs[1:n:n]})
-	}
-	return to
-}

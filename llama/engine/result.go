@@ -39,8 +39,15 @@ type Delta struct {
 // logarithms: of the softmax of the model's logits, after a Processor, before anything
 // that the samplers do. llama-server and OpenAI's API give the same.
 type TokenLogprobs struct {
-	llama.TokenProb                   // the token that was chosen
-	Top             []llama.TokenProb // the Logprobs-1 likeliest ones, best first
+	TokenLogprob                // the token that was chosen
+	Top          []TokenLogprob // the Logprobs-1 likeliest ones, best first
+}
+
+// TokenLogprob is one token with the logarithm of its probability.
+type TokenLogprob struct {
+	Token   llama.Token
+	Logprob float32
+	Text    string // its bytes, which need not be UTF-8; a control token's name
 }
 
 // ChatDelta is a piece of the output of [Engine.Chat].

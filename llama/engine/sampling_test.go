@@ -180,7 +180,7 @@ func TestLogprobs(t *testing.T) {
 	require.Equal(t, got, gather(r))
 	r.Logprobs = 1
 	for i, p := range gather(r) {
-		require.Equal(t, got[i].TokenProb, p.TokenProb)
+		require.Equal(t, got[i].TokenLogprob, p.TokenLogprob)
 		require.Empty(t, p.Top)
 	}
 	t.Run("in a chat", func(t *testing.T) {
@@ -188,7 +188,7 @@ func TestLogprobs(t *testing.T) {
 		for d, err := range e.Chat(t.Context(), engine.ChatRequest{Messages: user("Hi"), MaxTokens: 6, Sampling: greedy(), Logprobs: 2}) {
 			require.NoError(t, err)
 			for _, p := range d.Logprobs {
-				require.Equal(t, p.TokenProb, p.Top[0], "greedy takes the likeliest")
+				require.Equal(t, p.TokenLogprob, p.Top[0], "greedy takes the likeliest")
 				tokens++
 			}
 			if d.Result != nil {

@@ -24,35 +24,54 @@ func (s *Server) chatCompletions(w http.ResponseWriter, r *http.Request) error {
 	return s.wholeChat(w, r, request)
 }
 
-// wholeChat collects the answer and sends it at once.
+// reply is what has come of one choice.
+type reply struct {
+	content, reasoning strings.Builder
+	calls              []toolCall
+	logprobs           []engine.TokenLogprobs
+	result             *engine.Result
+	begun              bool // its first chunk was sent
+}
+
+// totals adds up what choices cost; they share their prompt.
+func totals(answers []reply) (*usage, *timings) {
+	u := answers[0].result.Usage
+	for _, a := range answers[1:] {
+		u.Output += a.result.Usage.Output
+	}
+	return newUsage(u), newTimings(answers[0].result)
+}
+
+// wholeChat collects the answers and sends them at once.
 func (s *Server) wholeChat(w http.ResponseWriter, r *http.Request, request engine.ChatRequest) error {
-	var (
-		content, reasoning strings.Builder
-		calls              []toolCall
-		result             *engine.Result
-	)
+	answers := make([]reply, max(request.N, 1))
 	for delta, err := range s.engine.Chat(r.Context(), request) {
 		if err != nil {
 			return err
 		}
-		content.WriteString(delta.Content)
-		reasoning.WriteString(delta.Reasoning)
+		a := &answers[delta.Index]
+		a.content.WriteString(delta.Content)
+		a.reasoning.WriteString(delta.Reasoning)
+		a.logprobs = append(a.logprobs, delta.Logprobs...)
 		for _, call := range delta.ToolCalls {
-			calls = mergeToolCall(calls, call)
+			a.calls = mergeToolCall(a.calls, call)
 		}
 		if delta.Result != nil {
-			result = delta.Result
+			a.result = delta.Result
 		}
 	}
-	if result == nil {
-		return internal(errNoResult)
+	whole := newCompletion("chat.completion", s.model.ID)
+	for i := range answers {
+		a := &answers[i]
+		if a.result == nil {
+			return internal(errNoResult)
+		}
+		text := a.content.String()
+		msg := &message{Role: "assistant", Content: &text, ReasoningContent: a.reasoning.String(), ToolCalls: a.calls}
+		whole.Choices = append(whole.Choices, choice{Index: i, Message: msg, FinishReason: finishReason(a.result.FinishReason), Logprobs: newLogprobs(a.logprobs)})
 	}
-	answer := newCompletion("chat.completion", s.model.ID)
-	text := content.String()
-	msg := &message{Role: "assistant", Content: &text, ReasoningContent: reasoning.String(), ToolCalls: calls}
-	answer.Choices = []choice{{Message: msg, FinishReason: finishReason(result.FinishReason)}}
-	answer.Usage, answer.Timings = newUsage(result.Usage), newTimings(result)
-	return writeJSON(w, http.StatusOK, answer)
+	whole.Usage, whole.Timings = totals(answers)
+	return writeJSON(w, http.StatusOK, whole)
 }
 
 // mergeToolCall adds a delta to the calls it belongs to; a new index begins a call.
@@ -72,11 +91,11 @@ func mergeToolCall(calls []toolCall, d engine.ToolCallDelta) []toolCall {
 func (s *Server) streamChat(w http.ResponseWriter, r *http.Request, request engine.ChatRequest, withUsage bool) error {
 	stream := &eventStream{w: w}
 	chunk := newCompletion("chat.completion.chunk", s.model.ID)
-	sendDelta := func(m *message, finish *string) error {
-		chunk.Choices = []choice{{Delta: m, FinishReason: finish}}
+	send := func(c choice) error {
+		chunk.Choices = []choice{c}
 		return stream.send(chunk)
 	}
-	var result *engine.Result
+	answers := make([]reply, max(request.N, 1))
 	for delta, err := range s.engine.Chat(r.Context(), request) {
 		if err != nil {
 			if !stream.started {
@@ -84,32 +103,42 @@ func (s *Server) streamChat(w http.ResponseWriter, r *http.Request, request engi
 			}
 			return s.endBroken(stream, asAPIError(r.Context(), err))
 		}
-		if !stream.started {
+		a := &answers[delta.Index]
+		if !a.begun {
+			a.begun = true
 			empty := ""
-			if err := sendDelta(&message{Role: "assistant", Content: &empty}, nil); err != nil {
+			if err := send(choice{Index: delta.Index, Delta: &message{Role: "assistant", Content: &empty}}); err != nil {
 				return err
 			}
 		}
-		if delta.Result != nil {
-			result = delta.Result
-		}
-		if m := deltaMessage(delta); m != nil {
-			if err := sendDelta(m, nil); err != nil {
+		probs := newLogprobs(delta.Logprobs)
+		if m := deltaMessage(delta); m != nil || probs != nil {
+			if m == nil {
+				m = &message{}
+			}
+			if err := send(choice{Index: delta.Index, Delta: m, Logprobs: probs}); err != nil {
 				return err
 			}
 		}
+		if a.result = delta.Result; a.result == nil {
+			continue
+		}
+		if !withUsage {
+			chunk.Timings = newTimings(a.result)
+		}
+		if err := send(choice{Index: delta.Index, Delta: &message{}, FinishReason: finishReason(a.result.FinishReason)}); err != nil {
+			return err
+		}
+		chunk.Timings = nil
 	}
-	if result == nil {
-		return s.endBroken(stream, internal(errNoResult))
-	}
-	if !withUsage {
-		chunk.Timings = newTimings(result)
-	}
-	if err := sendDelta(&message{}, finishReason(result.FinishReason)); err != nil {
-		return err
+	for i := range answers {
+		if answers[i].result == nil {
+			return s.endBroken(stream, internal(errNoResult))
+		}
 	}
 	if withUsage {
-		chunk.Choices, chunk.Usage, chunk.Timings = []choice{}, newUsage(result.Usage), newTimings(result)
+		chunk.Choices = []choice{}
+		chunk.Usage, chunk.Timings = totals(answers)
 		if err := stream.send(chunk); err != nil {
 			return err
 		}

@@ -226,7 +226,7 @@ func TestClientErrors(t *testing.T) {
 		code    string
 	}{
 		{"key", newClient(url, option.WithAPIKey("wrong")), ask("x", 1), nil, 401, "invalid_api_key"},
-		{"n", c, ask("x", 1), []option.RequestOption{option.WithJSONSet("n", 2)}, 400, "unsupported_n"},
+		{"n", c, ask("x", 1), []option.RequestOption{option.WithJSONSet("n", 200)}, 400, "invalid_n"},
 		{"prompt too long", c, long, nil, 400, "context_length_exceeded"},
 		{"schema", c, schema, nil, 400, "invalid_schema"},
 		{"grammar", c, ask("x", 1), []option.RequestOption{option.WithJSONSet("grammar", "root ::= (")}, 400, "invalid_grammar"},

@@ -19,6 +19,7 @@ func engineError(err error) *apiError {
 	}{
 		{llama.ErrInvalidGrammar, "invalid_grammar"},
 		{llama.ErrInvalidSchema, "invalid_schema"},
+		{llama.ErrInvalidRegex, "invalid_regex"},
 		{llama.ErrGrammarBudget, "grammar_budget"},
 		{llama.ErrGrammarRejected, "grammar_rejected"}, // a grammar at a dead end, or biases that leave no token
 		{llama.ErrInvalidToken, "invalid_token"},

@@ -12,11 +12,12 @@ import (
 // looked at: the one that is loaded answers.
 func (q *chatCompletionRequest) engineRequest() (engine.ChatRequest, error) {
 	var r engine.ChatRequest
-	if q.N != nil && *q.N != 1 {
-		return r, badRequest("unsupported_n", "n is %d: only 1 is supported; send several requests instead, they run at once", *q.N)
+	if q.N != nil && (*q.N < 1 || *q.N > mostChoices) {
+		return r, badRequest("invalid_n", "n is %d: it must be 1 to %d", *q.N, mostChoices)
 	}
-	if q.Logprobs {
-		return r, badRequest("unsupported_logprobs", "logprobs are not supported: leave the field out")
+	logprobs, err := q.engineLogprobs()
+	if err != nil {
+		return r, err
 	}
 	messages, err := engineMessages(q.Messages)
 	if err != nil {
@@ -38,6 +39,22 @@ func (q *chatCompletionRequest) engineRequest() (engine.ChatRequest, error) {
 		Stop:              q.Stop,
 		Sampling:          sampling,
 		IgnoreEOS:         q.IgnoreEOS,
+		Logprobs:          logprobs,
+		Regex:             q.StructuredOutputs.Regex,
+		Choices:           q.StructuredOutputs.Choice,
+	}
+	if q.N != nil && *q.N > 1 {
+		r.N = int(*q.N)
+	}
+	if b := q.ReasoningBudget; b != nil && *b >= 0 {
+		budget := int(min(*b, math.MaxInt32))
+		r.ReasoningBudget = &budget
+	}
+	if g := q.StructuredOutputs.Grammar; g != "" {
+		if r.Grammar != "" {
+			return r, badRequest("conflicting_fields", "grammar is given twice: send one of them")
+		}
+		r.Grammar = g
 	}
 	if r.TemplateArgs, r.EnableThinking, err = q.templateArgs(); err != nil {
 		return r, err
@@ -62,6 +79,26 @@ func (q *chatCompletionRequest) engineRequest() (engine.ChatRequest, error) {
 		return r, badRequest("conflicting_fields", "grammar and tools cannot be used together: send one of them")
 	}
 	return r, nil
+}
+
+const (
+	mostChoices     = 128 // OpenAI's
+	mostTopLogprobs = 20  // OpenAI's
+)
+
+// engineLogprobs is the number of probabilities for each token, the token's own included.
+func (q *chatCompletionRequest) engineLogprobs() (int, error) {
+	switch {
+	case q.TopLogprobs == nil && !q.Logprobs:
+		return 0, nil
+	case !q.Logprobs:
+		return 0, badRequest("invalid_logprobs", "top_logprobs needs \"logprobs\":true")
+	case q.TopLogprobs == nil:
+		return 1, nil
+	case *q.TopLogprobs < 0 || *q.TopLogprobs > mostTopLogprobs:
+		return 0, badRequest("invalid_logprobs", "top_logprobs is %d: it must be 0 to %d", *q.TopLogprobs, mostTopLogprobs)
+	}
+	return 1 + int(*q.TopLogprobs), nil
 }
 
 func engineMessages(params []messageParam) ([]llama.ChatMessage, error) {
@@ -125,6 +162,9 @@ func (q *chatCompletionRequest) engineTools() ([]llama.Tool, string, error) {
 func (q *chatCompletionRequest) schema() (json.RawMessage, error) {
 	anyObject := json.RawMessage(`{"type":"object"}`)
 	schema := q.JSONSchema
+	if s := q.StructuredOutputs.JSON; len(s) > 0 {
+		schema = s
+	}
 	if f := q.ResponseFormat; f != nil {
 		switch f.Type {
 		case "", "text":
@@ -228,6 +268,16 @@ func (p *samplingParams) engineSampling() (*llama.SamplerParams, error) {
 		{"repeat_penalty", p.RepeatPenalty, &s.RepeatPenalty, math.SmallestNonzeroFloat32, math.MaxFloat32},
 		{"presence_penalty", p.PresencePenalty, &s.PresencePenalty, -math.MaxFloat32, math.MaxFloat32},
 		{"frequency_penalty", p.FrequencyPenalty, &s.FrequencyPenalty, -math.MaxFloat32, math.MaxFloat32},
+		{"typical_p", p.TypicalP, &s.TypicalP, 0, 1},
+		{"xtc_probability", p.XTCProbability, &s.XTCProbability, 0, 1},
+		{"xtc_threshold", p.XTCThreshold, &s.XTCThreshold, 0, 1},
+		{"dynatemp_range", p.DynatempRange, &s.DynatempRange, 0, math.MaxFloat32},
+		{"dynatemp_exponent", p.DynatempExponent, &s.DynatempExponent, 0, math.MaxFloat32},
+		{"dry_multiplier", p.DRYMultiplier, &s.DRYMultiplier, 0, math.MaxFloat32},
+		{"dry_base", p.DRYBase, &s.DRYBase, 0, math.MaxFloat32},
+		{"mirostat_tau", p.MirostatTau, &s.MirostatTau, 0, math.MaxFloat32},
+		{"mirostat_eta", p.MirostatEta, &s.MirostatEta, 0, 1},
+		{"adaptive_decay", p.AdaptiveDecay, &s.AdaptiveDecay, 0, 0.99},
 	} {
 		if f.value == nil {
 			continue
@@ -240,6 +290,32 @@ func (p *samplingParams) engineSampling() (*llama.SamplerParams, error) {
 	if p.TopP != nil && *p.TopP == 0 {
 		// To the library 0 means "off"; to a client it means "the most probable one only".
 		s.TopP = math.SmallestNonzeroFloat32
+	}
+	if p.TopNSigma != nil {
+		s.TopNSigma = max(*p.TopNSigma, 0) // llama-server's -1 is off
+	}
+	if p.AdaptiveTarget != nil {
+		s.AdaptiveTarget = max(*p.AdaptiveTarget, 0)
+	}
+	for _, f := range []struct {
+		name  string
+		value *wholeNumber
+		to    *int32
+	}{
+		{"dry_allowed_length", p.DRYAllowedLength, &s.DRYAllowedLength}, {"dry_penalty_last_n", p.DRYPenaltyLastN, &s.DRYPenaltyLastN},
+		{"mirostat", p.Mirostat, &s.Mirostat}, {"min_keep", p.MinKeep, &s.MinKeep},
+	} {
+		if f.value == nil {
+			continue
+		}
+		if *f.value < 0 || *f.value > math.MaxInt32 {
+			return nil, badRequest("invalid_"+f.name, "%s is %d: it is out of range", f.name, *f.value)
+		}
+		*f.to = int32(*f.value)
+	}
+	s.DRYSequenceBreakers = p.DRYSequenceBreakers
+	for _, name := range p.Samplers {
+		s.Samplers = append(s.Samplers, llama.SamplerType(name))
 	}
 	if p.TopK != nil {
 		s.TopK = int32(min(max(*p.TopK, 0), 1<<20)) // no vocabulary is larger

@@ -27,11 +27,21 @@ type chatCompletionRequest struct {
 	N                   *wholeNumber `json:"n"`
 	Stop                stopStrings  `json:"stop"`
 	Logprobs            bool         `json:"logprobs"`
+	TopLogprobs         *wholeNumber `json:"top_logprobs"`
 	samplingParams
 
 	// llama-server's own.
-	NPredict        *wholeNumber    `json:"n_predict"` // wins over max_tokens
-	IgnoreEOS       bool            `json:"ignore_eos"`
+	NPredict        *wholeNumber `json:"n_predict"` // wins over max_tokens
+	IgnoreEOS       bool         `json:"ignore_eos"`
+	ReasoningBudget *wholeNumber `json:"reasoning_budget_tokens"` // -1 = no limit
+
+	// vLLM's.
+	StructuredOutputs struct {
+		JSON    json.RawMessage `json:"json"`
+		Regex   string          `json:"regex"`
+		Choice  []string        `json:"choice"`
+		Grammar string          `json:"grammar"`
+	} `json:"structured_outputs"`
 	CachePrompt     *bool           `json:"cache_prompt"` // taken, without effect: the engine always reuses what it has
 	Grammar         string          `json:"grammar"`
 	JSONSchema      json.RawMessage `json:"json_schema"`
@@ -80,6 +90,25 @@ type samplingParams struct {
 	PresencePenalty  *float32     `json:"presence_penalty"`
 	FrequencyPenalty *float32     `json:"frequency_penalty"`
 	LogitBias        logitBias    `json:"logit_bias"`
+
+	TypicalP            *float32     `json:"typical_p"`
+	TopNSigma           *float32     `json:"top_n_sigma"`
+	XTCProbability      *float32     `json:"xtc_probability"`
+	XTCThreshold        *float32     `json:"xtc_threshold"`
+	DynatempRange       *float32     `json:"dynatemp_range"`
+	DynatempExponent    *float32     `json:"dynatemp_exponent"`
+	DRYMultiplier       *float32     `json:"dry_multiplier"`
+	DRYBase             *float32     `json:"dry_base"`
+	DRYAllowedLength    *wholeNumber `json:"dry_allowed_length"`
+	DRYPenaltyLastN     *wholeNumber `json:"dry_penalty_last_n"`
+	DRYSequenceBreakers []string     `json:"dry_sequence_breakers"`
+	Mirostat            *wholeNumber `json:"mirostat"`
+	MirostatTau         *float32     `json:"mirostat_tau"`
+	MirostatEta         *float32     `json:"mirostat_eta"`
+	AdaptiveTarget      *float32     `json:"adaptive_target"` // negative = off
+	AdaptiveDecay       *float32     `json:"adaptive_decay"`
+	MinKeep             *wholeNumber `json:"min_keep"`
+	Samplers            []string     `json:"samplers"`
 }
 
 type messageParam struct {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/rand"
+	"strings"
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
@@ -27,6 +28,51 @@ type choice struct {
 	Message      *message `json:"message,omitempty"`
 	Delta        *message `json:"delta,omitempty"`
 	FinishReason *string  `json:"finish_reason"`
+
+	Logprobs *logprobs `json:"logprobs,omitempty"`
+}
+
+// logprobs holds the probabilities of the tokens of an answer, or of a piece of one.
+type logprobs struct {
+	Content []tokenLogprobs `json:"content"`
+}
+
+type tokenLogprobs struct {
+	tokenLogprob
+	TopLogprobs []tokenLogprob `json:"top_logprobs"`
+}
+
+type tokenLogprob struct {
+	Token   string  `json:"token"`
+	Logprob float32 `json:"logprob"`
+	Bytes   []int   `json:"bytes"`
+}
+
+// newLogprobs returns nil for none.
+func newLogprobs(tokens []engine.TokenLogprobs) *logprobs {
+	if len(tokens) == 0 {
+		return nil
+	}
+	l := &logprobs{}
+	for _, t := range tokens {
+		one := tokenLogprobs{tokenLogprob: newTokenLogprob(t.TokenLogprob), TopLogprobs: []tokenLogprob{}}
+		for _, top := range t.Top {
+			one.TopLogprobs = append(one.TopLogprobs, newTokenLogprob(top))
+		}
+		l.Content = append(l.Content, one)
+	}
+	return l
+}
+
+// leastLogprob stands for -Inf, which JSON does not have; OpenAI's number.
+const leastLogprob = -9999
+
+func newTokenLogprob(t engine.TokenLogprob) tokenLogprob {
+	one := tokenLogprob{Token: strings.ToValidUTF8(t.Text, "\uFFFD"), Logprob: max(t.Logprob, leastLogprob), Bytes: []int{}}
+	for _, b := range []byte(t.Text) {
+		one.Bytes = append(one.Bytes, int(b))
+	}
+	return one
 }
 
 // message is a whole answer, or in a stream what is new in it.

@@ -55,7 +55,7 @@ func TestRefusals(t *testing.T) {
 		{"nested too deep", "POST", "/run-bash/", "application/json", strings.Repeat("[", 1500), 400, "invalid_json"},
 		{"too large", "POST", "/run-bash/", "application/json", `{"cmd":"` + strings.Repeat("x", 2000) + `"}`, 413, "body_too_large"},
 		{"too large after the value", "POST", chat, "application/json", "{" + hi + "}" + strings.Repeat(" ", 2000), 413, "body_too_large"},
-		{"n", "POST", chat, "application/json", `{"n":2,` + hi + `}`, 400, "unsupported_n"},
+		{"n", "POST", chat, "application/json", `{"n":200,` + hi + `}`, 400, "invalid_n"},
 		{"messages missing", "POST", chat, "application/json", `{}`, 400, "missing_messages"},
 		{"stream of a bad request", "POST", chat, "application/json", `{"stream":true}`, 400, "missing_messages"},
 	} {
