@@ -3,6 +3,7 @@ package llama
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 )
@@ -33,6 +34,7 @@ type Context struct {
 //
 //   - [ErrInvalidParam] for values that cannot be, [ErrClosed] when the model is closed
 //   - [*ErrInsufficientMemory] when the KV cache or the compute buffers do not fit
+//   - [ErrUnsupported] for processors or a priority that the process may not have
 //   - the system's error when the process has no file descriptor left
 //
 // C: llama_init_from_model
@@ -159,6 +161,13 @@ func (c *Context) ResetAbort() {
 		n.Abort(false)
 		n.Hold(false)
 	})
+}
+
+// Times gives what the context has spent in llama_decode and in sampling since it was made. Any goroutine may call it, until
+// Close.
+func (c *Context) Times() (decode, sample time.Duration) {
+	c.signal(func(n native.Context) { decode, sample = n.Times() })
+	return decode, sample
 }
 
 // signal sets flags that a decode in flight reads.

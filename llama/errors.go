@@ -149,6 +149,8 @@ func fromNative(err error, kind error, what string) error {
 	switch ne.Code {
 	case native.CodeNoCgo:
 		return errorf(ErrUnsupported, "%s", ne.Text)
+	case native.CodeUnsupported:
+		kind = ErrUnsupported
 	case native.CodeMemory:
 		return &ErrInsufficientMemory{What: what, Text: ne.Text}
 	case native.CodeBudget:

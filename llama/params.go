@@ -97,6 +97,11 @@ type ContextParams struct {
 	// Embeddings makes a context for embeddings instead of logits: every token of a batch has one.
 	Embeddings  bool
 	PoolingType PoolingType // with Embeddings
+	// NoKVOffload keeps the KV cache in main memory, and what is computed on it on the CPU (offload_kqv = false).
+	NoKVOffload bool
+	// NoOpOffload computes what lies in main memory on the CPU only, large batches too (op_offload = false).
+	NoOpOffload bool
+	Pool        ThreadPool
 }
 
 // native checks the parameters and fills in the defaults, NCtx's being nCtx.
@@ -169,5 +174,6 @@ func (p ContextParams) native(nCtx int, hasEncoder bool) (native.ContextParams, 
 	}
 	np.KVUnified, np.SWAFull = p.KVUnified, p.SWAFull
 	np.Embeddings, np.PoolingType = p.Embeddings, int32(p.PoolingType)-1
-	return np, nil
+	np.OffloadKQV, np.OpOffload = !p.NoKVOffload, !p.NoOpOffload
+	return np, p.Pool.native(&np)
 }

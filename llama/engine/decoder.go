@@ -17,9 +17,15 @@ type contextDecoder struct {
 	spare llama.SeqID // no sequence's: segments of states pass through it
 	last  []int       // batch index of the last token of each feed
 	log   *slog.Logger
+	// streams: each sequence has cells of its own, and none is spare
+	streams bool
+	moving  bool // llama.cpp copies streams when the next decode begins: until then they are not read
 }
 
 func (d *contextDecoder) decode(feeds []feed, steps int) error {
+	if d.streams { // llama.cpp computes together only what follows each other by its id
+		slices.SortFunc(feeds, func(a, b feed) int { return int(a.seq.leaf.id - b.seq.leaf.id) })
+	}
 	d.batch.Clear()
 	rows := d.rows[:0]
 	d.last = d.last[:0]
@@ -40,7 +46,7 @@ func (d *contextDecoder) decode(feeds []feed, steps int) error {
 			row.Index, row.Sampler, row.NProbs = last, f.seq.sampler, f.seq.nProbs
 		}
 	}
-	d.rows = rows
+	d.rows, d.moving = rows, false
 	if err := d.ctx.DecodeSteps(d.batch, rows, steps); err != nil {
 		return err
 	}
@@ -89,10 +95,21 @@ func (d *contextDecoder) sampleEnd(f *feed, index int) {
 }
 
 // share: a cache with a sliding window forgets what a copy of a part would need,
-// and a recurrent state is that of the last token only.
+// a recurrent state is that of the last token only, and between streams llama.cpp
+// copies whole sequences.
 func (d *contextDecoder) share() bool {
 	m := d.ctx.Model()
-	return m.NSWA() == 0 && !m.IsRecurrent() && !m.IsHybrid()
+	return !d.streams && m.NSWA() == 0 && !m.IsRecurrent() && !m.IsHybrid()
+}
+
+// move gives a whole sequence another id, which is free.
+func (d *contextDecoder) move(src, dst llama.SeqID) bool {
+	if err := d.ctx.Memory().SeqCopy(src, dst, -1, -1); err != nil {
+		d.log.Error("engine: a sequence was not moved", "sequence", src, "error", err)
+		return false
+	}
+	d.moving = true
+	return d.truncate(src, 0)
 }
 
 func (d *contextDecoder) copy(src, dst llama.SeqID, n int) bool {
@@ -115,11 +132,17 @@ func (d *contextDecoder) lend(src, dst llama.SeqID, from, to int) bool {
 
 // save takes the segment out by way of the spare sequence: llama.cpp copies whole sequences only.
 func (d *contextDecoder) save(id llama.SeqID, from, to int) []byte {
-	defer d.truncate(d.spare, 0)
-	if !d.lend(id, d.spare, from, to) {
+	whole := id
+	if !d.streams {
+		defer d.truncate(d.spare, 0)
+		if !d.lend(id, d.spare, from, to) {
+			return nil
+		}
+		whole = d.spare
+	} else if d.moving {
 		return nil
 	}
-	data, err := d.ctx.Memory().SeqState(d.spare, llama.StateWhole)
+	data, err := d.ctx.Memory().SeqState(whole, llama.StateWhole)
 	if err != nil {
 		d.log.Error("engine: a prefix was not parked", "sequence", id, "error", err)
 	}
@@ -127,12 +150,21 @@ func (d *contextDecoder) save(id llama.SeqID, from, to int) []byte {
 }
 
 func (d *contextDecoder) restore(id llama.SeqID, saved []byte, from, to int) int {
-	defer d.truncate(d.spare, 0)
-	if err := d.ctx.Memory().SetSeqState(d.spare, saved, llama.StateWhole); err != nil {
+	whole := id
+	if !d.streams {
+		defer d.truncate(d.spare, 0)
+		whole = d.spare
+	} else if d.moving {
+		return from
+	}
+	if err := d.ctx.Memory().SetSeqState(whole, saved, llama.StateWhole); err != nil {
 		d.log.Error("engine: a parked prefix was not brought back", "sequence", id, "error", err)
 		return from
 	}
-	if d.lend(d.spare, id, from, to) && d.hasWindow(id, to) {
+	if d.streams && d.posMax(id) == llama.Pos(to-1) && d.hasWindow(id, to) {
+		return to
+	}
+	if !d.streams && d.lend(d.spare, id, from, to) && d.hasWindow(id, to) {
 		return to
 	}
 	if !d.share() {

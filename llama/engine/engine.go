@@ -18,8 +18,8 @@ type Params struct {
 	// Preflight is asked by Open before it loads anything; nil = nobody is.
 	Preflight Preflight
 	// NCtx is the number of cells of the KV cache, which all sequences share;
-	// 0 = the model's n_ctx_train, or after Open what fits into memory. One request may use all of them, but never
-	// more than the model was trained for.
+	// 0 = the model's n_ctx_train, or after Open what fits into memory. One request may use all of them (its stream's
+	// share with LayoutStreams), but never more than the model was trained for.
 	NCtx int
 	// NBatch is the most tokens of one step, NUBatch the most that are computed
 	// at once; 0 = 512 both. A cancelled request ends with the step in flight,
@@ -62,6 +62,15 @@ type Params struct {
 	// CompileBudget is the time that the worker allows for rendering one chat template
 	// or compiling one grammar or schema; 0 = 10 s. Real ones take milliseconds.
 	CompileBudget time.Duration
+	// Layout says how the sequences lie in the KV cache.
+	Layout Layout
+	// NThreadsBatch is the threads for steps of more than one token; 0 = NThreads.
+	NThreadsBatch int
+	// TypeK and TypeV are the types of the KV cache; a quantised V needs flash attention.
+	TypeK, TypeV llama.KVType
+	// SWAFull, NoKVOffload, NoOpOffload and Pool are those of [llama.ContextParams].
+	SWAFull, NoKVOffload, NoOpOffload bool
+	Pool                              llama.ThreadPool
 
 	compiler *compiler // of a worker: what renders and compiles instead of this process
 }
@@ -200,12 +209,12 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	}
 	e.eogBias = sync.OnceValue(func() map[llama.Token]float32 { return eogBias(m.Vocab()) })
 	e.longestPiece = sync.OnceValue(func() int { return longestPiece(m.Vocab()) })
-	dec := &contextDecoder{ctx: e.ctx, batch: e.batch, log: p.Logger, spare: llama.SeqID(p.MaxSequences)}
+	dec := &contextDecoder{ctx: e.ctx, batch: e.batch, log: p.Logger, spare: llama.SeqID(p.MaxSequences), streams: p.Layout == LayoutStreams}
 	sched := newScheduler(cells, batch, p.MaxSequences, host, dec)
 	if sched.parking != nil {
 		sched.parking.disk = e.disk
 	}
-	sched.quota = p.MaxCellsPerCaller
+	sched.quota, sched.streams = p.MaxCellsPerCaller, dec.streams
 	e.loop = newLoop(dec, sched, m.Vocab().IsEOG, p.Logger)
 	e.loop.maxWait = p.MaxWait
 	go e.loop.run()
@@ -239,9 +248,14 @@ func closeTemplate(t chatTemplate) error {
 
 // context is the context of an engine with these parameters, which are complete.
 func (p *Params) context() llama.ContextParams {
+	sequences := p.MaxSequences + 1 // a spare one
+	if p.Layout == LayoutStreams {
+		sequences = p.MaxSequences
+	}
 	return llama.ContextParams{
-		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: p.MaxSequences + 1, NOutputsMax: p.MaxSequences + 1,
-		NThreads: p.NThreads, FlashAttn: p.FlashAttn, KVUnified: true,
+		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: sequences, NOutputsMax: sequences,
+		NThreads: p.NThreads, NThreadsBatch: p.NThreadsBatch, FlashAttn: p.FlashAttn, KVUnified: p.Layout == LayoutUnified,
+		TypeK: p.TypeK, TypeV: p.TypeV, SWAFull: p.SWAFull, NoKVOffload: p.NoKVOffload, NoOpOffload: p.NoOpOffload, Pool: p.Pool,
 	}
 }
 
@@ -288,6 +302,9 @@ func (p *Params) complete() error {
 	}
 	if p.MaxWait < 0 {
 		return invalid("Params.MaxWait", "%v is negative", p.MaxWait)
+	}
+	if p.Layout != LayoutUnified && p.Layout != LayoutStreams {
+		return invalid("Params.Layout", "%d is none of the constants", p.Layout)
 	}
 	switch {
 	case p.Pace < -1:

@@ -226,6 +226,17 @@ func (d *fakeDecoder) shift(id llama.SeqID, keep, n int) bool {
 	return true
 }
 
+func (d *fakeDecoder) move(src, dst llama.SeqID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.memory[dst]) > 0 {
+		d.t.Errorf("sequence %d is moved to %d, which has %d tokens", src, dst, len(d.memory[dst]))
+	}
+	d.memory[dst] = d.memory[src]
+	delete(d.memory, src)
+	return true
+}
+
 func (d *fakeDecoder) posMax(id llama.SeqID) llama.Pos {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -298,8 +309,8 @@ func newTestSequence(prompt []llama.Token, limit int) *sequence {
 // noText is the text of a model whose tokens have none.
 type noText struct{}
 
-func (noText) push(llama.Token) (string, bool, error) { return "", false, nil }
-func (noText) flush() (string, bool)                  { return "", false }
+func (noText) push(dst []byte, _ llama.Token) ([]byte, bool, error) { return dst, false, nil }
+func (noText) flush(dst []byte) ([]byte, bool)                      { return dst, false }
 
 // reference runs the fake model alone.
 func reference(prompt []llama.Token, limit int) []llama.Token {
@@ -314,7 +325,7 @@ func reference(prompt []llama.Token, limit int) []llama.Token {
 }
 
 func outputOf(s *sequence) []llama.Token {
-	out, _, _ := s.out.take()
+	out, _, _ := s.out.take(output{})
 	return out.tokens
 }
 

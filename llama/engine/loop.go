@@ -50,16 +50,18 @@ type loop struct {
 	together time.Duration
 	maxWait  time.Duration // in the queue; 0: any
 
-	mu       sync.Mutex
-	wake     *sync.Cond // work arrived, or closing
-	sched    *scheduler
-	closing  bool
-	flying   bool // a step is being computed
-	turning  bool // the goroutine waits for its turn
-	live     int  // sequences of that step that are not cancelled
-	feeds    []feed
-	counts   counters
-	stepTime time.Duration // of the last steps; one with prompts is a long one, and is not repeated
+	mu        sync.Mutex
+	wake      *sync.Cond // work arrived, or closing
+	sched     *scheduler
+	closing   bool
+	flying    bool // a step is being computed
+	turning   bool // the goroutine waits for its turn
+	live      int  // sequences of that step that are not cancelled
+	feeds     []feed
+	counts    counters
+	busy      time.Duration // with work to do, until busySince, if that is set
+	busySince time.Time
+	stepTime  time.Duration // of the last steps; one with prompts is a long one, and is not repeated
 }
 
 type counters struct {
@@ -137,8 +139,14 @@ func (l *loop) run() {
 	defer l.mu.Unlock()
 	for {
 		for !l.closing && l.sched.idle() {
+			if !l.busySince.IsZero() {
+				l.busy, l.busySince = l.busy+time.Since(l.busySince), time.Time{}
+			}
 			l.dec.giveTurn()
 			l.wake.Wait()
+		}
+		if l.busySince.IsZero() {
+			l.busySince = time.Now()
 		}
 		if l.closing {
 			for _, seq := range slices.Concat(l.sched.running, l.sched.queue) {
@@ -219,12 +227,14 @@ func (l *loop) step() {
 func (l *loop) advance(f *feed, now time.Time) {
 	seq := f.seq
 	l.counts.prompt += uint64(seq.computes(f.n))
+	seq.ahead = max(0, len(f.tokens)-1)
 	if seq.cancelled || !f.sample {
 		return
 	}
 	for i, token := range f.tokens {
 		if i > 0 {
 			seq.computes(1) // the token before
+			seq.ahead--
 		}
 		var probs []llama.TokenProb
 		if n := seq.nProbs; n > 0 {
@@ -247,11 +257,12 @@ func (l *loop) output(seq *sequence, token llama.Token, probs []llama.TokenProb,
 		seq.first = now
 	}
 	seq.last = now
-	text, stopped, err := seq.text.push(token)
+	var stopped bool
+	var err error
 	seq.out.put(func(o *output) bool {
 		o.tokens = append(o.tokens, token)
 		o.probs = append(o.probs, probs...)
-		o.text = append(o.text, text...)
+		o.text, stopped, err = seq.text.push(o.text, token)
 		return true
 	})
 	switch {
@@ -313,14 +324,15 @@ func (l *loop) expire() {
 func (l *loop) end(seq *sequence, reason FinishReason, err error) {
 	l.sched.retire(seq, err == nil)
 	if reason != FinishCancelled {
-		rest, stopped := seq.text.flush()
+		var stopped bool
+		seq.out.put(func(o *output) bool {
+			before := len(o.text)
+			o.text, stopped = seq.text.flush(o.text)
+			return len(o.text) > before
+		})
 		if stopped && err == nil {
 			reason = FinishStop
 		}
-		seq.out.put(func(o *output) bool {
-			o.text = append(o.text, rest...)
-			return rest != ""
-		})
 	}
 	seq.reason, seq.err = reason, err
 	l.counts.cached += uint64(seq.cached)

@@ -35,7 +35,7 @@ func BenchmarkLoopStep(b *testing.B) {
 				consumers.Go(func() {
 					for closed := false; !closed; {
 						<-s.out.ready
-						_, _, closed = s.out.take()
+						_, _, closed = s.out.take(output{})
 					}
 				})
 			}

@@ -39,13 +39,13 @@ func (m *mailbox[T]) close() {
 }
 
 // take returns what waits (ok is false where nothing does) and whether the
-// mailbox is closed, so that nothing can follow.
-func (m *mailbox[T]) take() (value T, ok, closed bool) {
+// mailbox is closed, so that nothing can follow. What is put next is merged into
+// empty, whose storage it may use.
+func (m *mailbox[T]) take(empty T) (value T, ok, closed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	value, ok, closed = m.value, m.full, m.closed
-	var zero T
-	m.value, m.full = zero, false
+	m.value, m.full = empty, false
 	return value, ok, closed
 }
 

@@ -71,8 +71,8 @@ func (s *scheduler) match(seq *sequence) (*node, int) {
 }
 
 func (s *scheduler) takeID() llama.SeqID {
-	id := s.free[len(s.free)-1]
-	s.free = s.free[:len(s.free)-1]
+	id := slices.Min(s.free) // streams want consecutive ones
+	s.free = slices.DeleteFunc(s.free, func(f llama.SeqID) bool { return f == id })
 	return id
 }
 

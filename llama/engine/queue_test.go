@@ -29,6 +29,7 @@ func (noMemory) truncate(llama.SeqID, int) bool            { return true }
 func (noMemory) save(llama.SeqID, int, int) []byte         { return nil }
 func (noMemory) restore(llama.SeqID, []byte, int, int) int { return 0 }
 func (noMemory) shift(llama.SeqID, int, int) bool          { return false }
+func (noMemory) move(llama.SeqID, llama.SeqID) bool        { return true }
 
 func newSimulation(t *testing.T, cells, sequences int) *simulation {
 	return &simulation{scheduler: newScheduler(cells, 64, sequences, -1, noMemory{}), t: t, now: time.Unix(1e6, 0)}

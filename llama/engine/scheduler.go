@@ -30,6 +30,7 @@ type scheduler struct {
 	most     int // sequences that can run
 	mem      memory
 	parking  *parking // nil: nothing stays of what has ended
+	streams  bool     // each sequence has cells of its own
 	pace     pace
 
 	contended bool // another engine waits for this one's step
@@ -65,6 +66,9 @@ type memory interface {
 	// shift discards n tokens behind the first keep ones and moves up the others; it
 	// reports false, and the sequence is to be freed, where that cannot be had.
 	shift(id llama.SeqID, keep, n int) bool
+	// move gives a whole sequence another id, which is free; where it reports
+	// false, nothing is moved.
+	move(src, dst llama.SeqID) bool
 }
 
 // feed is what one sequence adds to a step: its next n tokens. Where they are
@@ -117,6 +121,10 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 	}
 	s.parkMarked()
 	s.admit(now)
+	if s.streams {
+		s.parkKept() // the ids are wanted
+		s.pack()
+	}
 	room, target := s.batch, time.Duration(0)
 	for _, seq := range s.running {
 		generates := seq.pending() == 1
@@ -247,7 +255,7 @@ func (s *scheduler) retire(seq *sequence, trusted bool) {
 		i := slices.Index(s.queue, seq)
 		s.queue = slices.Delete(s.queue, i, i+1)
 	case running:
-		if trusted {
+		if trusted && (seq.ahead == 0 || s.mem.truncate(seq.leaf.id, seq.past)) {
 			s.keepPrefix(seq)
 		} else {
 			s.release(seq)

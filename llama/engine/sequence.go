@@ -36,6 +36,7 @@ type sequence struct {
 	apart     bool          // shifted in memory: no other sequence can share that
 	leaf      *node         // while running
 	past      int           // tokens that are in memory
+	ahead     int           // further ones in memory, of steps together that count no more: stop string, cancelled
 	inStep    bool          // takes part in the step in flight
 	cancelled bool          // end after the step in flight
 	reason    FinishReason  // why it ended; "" where err says it
@@ -63,10 +64,11 @@ type output struct {
 
 // textStage turns tokens into text that can be shown.
 type textStage interface {
-	// push takes the next token; stopped says that a stop string ended the text.
-	push(llama.Token) (text string, stopped bool, err error)
-	// flush ends the text and gives what was held back.
-	flush() (text string, stopped bool)
+	// push takes the next token and appends its text to dst; stopped says that a
+	// stop string ended the text.
+	push(dst []byte, token llama.Token) (text []byte, stopped bool, err error)
+	// flush ends the text and appends what was held back.
+	flush(dst []byte) (text []byte, stopped bool)
 }
 
 type state int

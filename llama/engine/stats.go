@@ -25,6 +25,10 @@ type Stats struct {
 	PromptTokens, OutputTokens  uint64 // computed, sampled
 	CachedTokens                uint64 // of prompts, taken from the cache instead
 
+	// Busy is the time with a request to run; Decode and Sample of it are llama_decode's and the samplers', while the engine is
+	// open. The rest is what the engine itself costs.
+	Busy, Decode, Sample time.Duration
+
 	Restarts uint64 // of the worker process (Params.Isolated), with which the other counters begin anew
 }
 
@@ -40,6 +44,10 @@ func (e *Engine) Stats() Stats {
 	l := e.loop
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.Decode, s.Sample = e.ctx.Times()
+	if s.Busy = l.busy; !l.busySince.IsZero() {
+		s.Busy += time.Since(l.busySince)
+	}
 	s.Running = len(l.sched.running)
 	s.Waiting = max(0, s.Waiting-s.Running)
 	s.Kept = len(l.sched.kept)

@@ -1,7 +1,5 @@
 package engine
 
-import "strings"
-
 // stopMatcher finds the first of several stop strings in text that arrives in
 // pieces, and holds back only what may still become one. A stop string ends the
 // text with the byte that completes it; where several are completed by the same
@@ -9,7 +7,7 @@ import "strings"
 // into pieces (Knuth, Morris, Pratt 1977: one automaton for each stop string).
 type stopMatcher struct {
 	stops []stopAutomaton
-	held  string // the longest suffix of the text that begins a stop string
+	held  []byte // the longest suffix of the text that begins a stop string
 }
 
 type stopAutomaton struct {
@@ -36,40 +34,40 @@ func newStopMatcher(stops []string) stopMatcher {
 	return m
 }
 
-// push takes the next piece and returns the text that can be shown. After it
-// has returned stopped, the text is over: what follows must not be pushed.
-func (m *stopMatcher) push(piece string) (text string, stopped bool) {
+// append takes the next piece and appends to dst the text that can be shown.
+// After it has returned stopped, the text is over: nothing may follow.
+func (m *stopMatcher) append(dst, piece []byte) (text []byte, stopped bool) {
 	if len(m.stops) == 0 {
-		return piece, false
+		return append(dst, piece...), false
 	}
-	for i := range len(piece) {
+	shown := len(dst) + len(m.held)
+	dst = append(append(dst, m.held...), piece...)
+	for i, c := range piece {
 		cut := 0
 		for j := range m.stops {
-			if a := &m.stops[j]; a.next(piece[i]) {
+			if a := &m.stops[j]; a.next(c) {
 				cut = max(cut, len(a.stop))
 			}
 		}
 		if cut > 0 {
-			seen := m.held + piece[:i+1]
-			m.held = ""
-			return seen[:len(seen)-cut], true
+			m.held = m.held[:0]
+			return dst[:shown+i+1-cut], true
 		}
 	}
 	hold := 0
 	for j := range m.stops {
 		hold = max(hold, m.stops[j].state)
 	}
-	seen := m.held + piece
-	// A copy, so that the few bytes do not keep the whole text alive.
-	m.held = strings.Clone(seen[len(seen)-hold:])
-	return seen[:len(seen)-hold], false
+	shown = len(dst) - hold
+	m.held = append(m.held[:0], dst[shown:]...)
+	return dst[:shown], false
 }
 
-// flush returns what was held back: the text ended without a stop string.
-func (m *stopMatcher) flush() string {
-	held := m.held
-	m.held = ""
-	return held
+// flush appends what was held back: the text ended without a stop string.
+func (m *stopMatcher) flush(dst []byte) []byte {
+	dst = append(dst, m.held...)
+	m.held = m.held[:0]
+	return dst
 }
 
 // next takes one byte and reports whether it completes the stop string.

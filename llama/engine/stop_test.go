@@ -63,15 +63,15 @@ func TestStopMatcher(t *testing.T) {
 			m := newStopMatcher(tt.stops)
 			stopped := false
 			for i, shown := range tt.shown {
-				var text string
-				text, stopped = m.push(tt.pieces[i])
-				require.Equal(t, shown, text, "piece %d", i)
+				var text []byte
+				text, stopped = m.append([]byte("before"), []byte(tt.pieces[i]))
+				require.Equal(t, "before"+shown, string(text), "piece %d", i)
 				if stopped {
 					break
 				}
 			}
 			require.Equal(t, tt.stop, stopped)
-			require.Equal(t, tt.rest, m.flush())
+			require.Equal(t, tt.rest, string(m.flush(nil)))
 		})
 	}
 }
@@ -97,16 +97,16 @@ func FuzzStopMatcher(f *testing.F) {
 			if to < len(text) && cuts>>(to%64)&1 == 0 {
 				continue
 			}
-			var shown string
-			shown, stopped = m.push(text[from:to])
-			got.WriteString(shown)
+			var shown []byte
+			shown, stopped = m.append(nil, []byte(text[from:to]))
+			got.Write(shown)
 			from = to
 			if !stopped {
 				require.Equal(t, to-stopHold(text[:to], stops), got.Len(), "held back more or less than needed")
 			}
 		}
 		if !stopped {
-			got.WriteString(m.flush())
+			got.Write(m.flush(nil))
 		}
 		require.Equal(t, wantStop, stopped)
 		require.Equal(t, want, got.String())

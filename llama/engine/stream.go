@@ -23,6 +23,8 @@ type choice[D any] struct {
 	seed   uint32
 	render renderer[D]
 	ended  bool
+	out    output // what was taken last: its storage is used again
+	delta  D      // scratch of next
 }
 
 // renderer turns output into deltas. It belongs to the consumer's goroutine.
@@ -141,19 +143,21 @@ func (s *stream[D]) each(ctx context.Context, yield func(D, error) bool) {
 
 // next yields what a choice has more, if anything; false ends the request.
 func (p *choice[D]) next(yield func(D, error) bool) bool {
-	out, ok, closed := p.seq.out.take()
-	var d D
-	more := ok && p.render.add(&d, &out)
+	var ok, closed bool
+	p.out, ok, closed = p.seq.out.take(output{text: p.out.text[:0], tokens: p.out.tokens[:0]}) // the deltas keep the probabilities
+	d, empty := &p.delta, *new(D)
+	*d = empty
+	more := ok && p.render.add(d, &p.out)
 	if !closed {
-		return !more || yield(d, nil)
+		return !more || yield(*d, nil)
 	}
 	p.ended = true
 	r := p.result()
 	if p.seq.err == nil {
-		p.render.end(&d, &r)
-		return yield(d, nil)
+		p.render.end(d, &r)
+		return yield(*d, nil)
 	}
-	if !more || yield(d, nil) {
+	if !more || yield(*d, nil) {
 		p.fail(&r, p.seq.err, yield)
 	}
 	return false

@@ -10,28 +10,28 @@ type textStream struct {
 	shown   map[llama.Token]bool // control tokens whose text is part of the output
 	decoder llama.TextDecoder
 	stops   stopMatcher
-	piece   []byte
+	piece   []byte // scratch of push, as text
+	text    []byte
 	stopped bool
 }
 
-func (t *textStream) push(token llama.Token) (text string, stopped bool, err error) {
+func (t *textStream) push(dst []byte, token llama.Token) (text []byte, stopped bool, err error) {
 	if t.piece, err = t.vocab.AppendPiece(t.piece[:0], token, t.shown[token]); err != nil {
-		return "", false, err
+		return dst, false, err
 	}
-	text, stopped = t.stops.push(t.decoder.Push(t.piece))
-	t.stopped = stopped
-	return text, stopped, nil
+	t.text = t.decoder.Append(t.text[:0], t.piece)
+	text, t.stopped = t.stops.append(dst, t.text)
+	return text, t.stopped, nil
 }
 
 // flush shows what was held back after all, unless the rest of an unfinished
 // character completes a stop string.
-func (t *textStream) flush() (text string, stopped bool) {
+func (t *textStream) flush(dst []byte) (text []byte, stopped bool) {
 	if t.stopped {
-		return "", true
+		return dst, true
 	}
-	text, stopped = t.stops.push(t.decoder.Flush())
-	if !stopped {
-		text += t.stops.flush()
+	if dst, stopped = t.stops.append(dst, []byte(t.decoder.Flush())); !stopped {
+		dst = t.stops.flush(dst)
 	}
-	return text, stopped
+	return dst, stopped
 }

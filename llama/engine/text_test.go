@@ -31,16 +31,16 @@ func TestTextStream(t *testing.T) {
 		s := textStream{vocab: v, stops: newStopMatcher(stops)}
 		var b strings.Builder
 		for _, token := range tokens {
-			piece, stop, err := s.push(token)
+			piece, stop, err := s.push(nil, token)
 			require.NoError(t, err)
-			require.True(t, utf8.ValidString(piece), "%q", piece)
-			b.WriteString(piece)
+			require.True(t, utf8.Valid(piece), "%q", piece)
+			b.Write(piece)
 			if stop {
 				return b.String(), true
 			}
 		}
-		rest, stop := s.flush()
-		b.WriteString(rest)
+		rest, stop := s.flush(nil)
+		b.Write(rest)
 		return b.String(), stop
 	}
 
@@ -60,27 +60,27 @@ func TestTextStream(t *testing.T) {
 		require.NoError(t, err)
 		var begun strings.Builder
 		for _, token := range emoji[:len(emoji)-1] {
-			piece, _, err := s.push(token)
+			piece, _, err := s.push(nil, token)
 			require.NoError(t, err)
-			begun.WriteString(piece)
+			begun.Write(piece)
 		}
 		require.Equal(t, "x", begun.String())
-		rest, stopped := s.flush()
+		rest, stopped := s.flush(nil)
 		require.False(t, stopped)
 		require.NotEmpty(t, rest)
-		require.Empty(t, strings.Trim(rest, "\uFFFD"))
+		require.Empty(t, strings.Trim(string(rest), "\uFFFD"))
 	})
 	t.Run("control tokens", func(t *testing.T) {
 		end, err := v.Tokenize("<|im_end|>", false, true)
 		require.NoError(t, err)
 		require.Len(t, end, 1)
 		hidden := textStream{vocab: v}
-		piece, _, err := hidden.push(end[0])
+		piece, _, err := hidden.push(nil, end[0])
 		require.NoError(t, err)
 		require.Empty(t, piece)
 		shown := textStream{vocab: v, shown: map[llama.Token]bool{end[0]: true}}
-		piece, _, err = shown.push(end[0])
+		piece, _, err = shown.push(nil, end[0])
 		require.NoError(t, err)
-		require.Equal(t, "<|im_end|>", piece)
+		require.Equal(t, "<|im_end|>", string(piece))
 	})
 }

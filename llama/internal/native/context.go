@@ -10,6 +10,7 @@ import "C"
 import (
 	"fmt"
 	"os"
+	"time"
 	"unsafe"
 )
 
@@ -55,14 +56,19 @@ func (s *signal) close() {
 type Row = C.lm_row
 
 func (p ContextParams) c() C.lm_context_params {
-	return C.lm_context_params{
+	cp := C.lm_context_params{
 		n_ctx: C.uint32_t(p.NCtx), n_batch: C.uint32_t(p.NBatch), n_ubatch: C.uint32_t(p.NUBatch),
 		n_seq_max: C.uint32_t(p.NSeqMax), n_outputs_max: C.uint32_t(p.NOutputsMax),
 		n_threads: C.int32_t(p.NThreads), n_threads_batch: C.int32_t(p.NThreadsBatch),
 		flash_attn: C.int32_t(p.FlashAttn), type_k: C.int32_t(p.TypeK), type_v: C.int32_t(p.TypeV),
-		kv_unified: C.bool(p.KVUnified), swa_full: C.bool(p.SWAFull),
 		embeddings: C.bool(p.Embeddings), pooling_type: C.int32_t(p.PoolingType),
+		kv_unified: C.bool(p.KVUnified), swa_full: C.bool(p.SWAFull), offload_kqv: C.bool(p.OffloadKQV), op_offload: C.bool(p.OpOffload),
+		strict_cpu: C.bool(p.StrictCPU), priority: C.int32_t(p.Priority),
 	}
+	for i, on := range p.CPUMask {
+		cp.cpumask[i] = C.bool(on)
+	}
+	return cp
 }
 
 // NewContext makes a context.
@@ -103,6 +109,13 @@ func (c Context) Abort(on bool) { C.lm_context_abort(c.p, C.bool(on)) }
 
 // Hold ends a decode of several steps with the one in flight, until it is switched off; any goroutine.
 func (c Context) Hold(on bool) { C.lm_context_hold(c.p, C.bool(on)) }
+
+// Times gives what the context has spent in llama_decode and in sampling; any goroutine.
+func (c Context) Times() (decode, sample time.Duration) {
+	var d, s C.int64_t
+	C.lm_context_times(c.p, &d, &s)
+	return time.Duration(d), time.Duration(s)
+}
 
 // SetRow prepares a row; probs is how many there are for each token.
 func SetRow(r *Row, s Sampler, index, probs int32) {

@@ -6,6 +6,7 @@
 package native
 
 /*
+#cgo linux CXXFLAGS: -fopenmp
 #include "shim.h"
 */
 import "C"

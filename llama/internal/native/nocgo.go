@@ -3,6 +3,8 @@
 // Package native stands in for llama.cpp in a build without cgo: it compiles, and Init says why nothing works.
 package native
 
+import "time"
+
 // Supported says whether this build contains llama.cpp.
 const Supported = false
 
@@ -52,6 +54,7 @@ func (Context) Abort(bool)                                             {}
 func (Context) Decode(_, _, _ []int32, _ []int8, _ []Row, _ int) error { return errNoCgo }
 func (Context) Sample(Sampler, int32) (int32, error)                   { return -1, errNoCgo }
 func (Context) Hold(bool)                                              {}
+func (Context) Times() (decode, sample time.Duration)                  { return 0, 0 }
 func (Context) Logits(int32, []float32) error                          { return errNoCgo }
 func (Context) Embeddings(_, _ int32, _ []float32) error               { return errNoCgo }
 func (Context) EmbeddingSeq(int32, []float32) error                    { return errNoCgo }

@@ -27,6 +27,7 @@ enum {
     LM_ERR_CANCELLED = -1002, // a callback asked to stop
     LM_ERR_GRAMMAR   = -1003, // a grammar cannot be parsed or has no continuation
     LM_ERR_BUDGET    = -1005, // a grammar takes too long (-1004 is Go's own)
+    LM_ERR_UNSUPPORTED = -1006, // the system refuses what was asked for
 };
 
 typedef struct lm_context  lm_context;
@@ -97,17 +98,24 @@ int32_t lm_tokenize(const struct llama_model * m, const char * text, size_t n, b
 int32_t lm_detokenize(const struct llama_model * m, const int32_t * tokens, size_t n, bool remove_special, bool unparse_special,
                       char ** out, size_t * n_out, char ** err);
 
-// ---- context (shim_context.cpp)
+// ---- context (shim_context.cpp, shim_decode.cpp, shim_team.cpp)
+
+enum { LM_CPUS = 512 }; // GGML_MAX_N_THREADS
 
 typedef struct {
     uint32_t n_ctx, n_batch, n_ubatch, n_seq_max, n_outputs_max;
     int32_t  n_threads, n_threads_batch;
     int32_t  flash_attn; // llama_flash_attn_type
     int32_t  type_k, type_v; // ggml_type
-    bool     kv_unified, swa_full;
+    bool     kv_unified, swa_full, offload_kqv, op_offload;
     int32_t  done_fd; // open until the context is freed
     bool     embeddings;
     int32_t  pooling_type; // llama_pooling_type
+
+    // the threads that compute on the CPU
+    bool    cpumask[LM_CPUS]; // none = those of the process
+    bool    strict_cpu;
+    int32_t priority; // ggml_sched_priority
 } lm_context_params;
 
 typedef struct {
@@ -137,6 +145,8 @@ typedef struct {
 int32_t lm_context_new(struct llama_model * m, const lm_context_params * p, lm_context ** out, lm_context_info * info, char ** err);
 void    lm_context_free(lm_context * c);
 void    lm_context_abort(lm_context * c, bool on);
+// Nanoseconds that the context has spent in llama_decode and in sampling; any thread.
+void    lm_context_times(const lm_context * c, int64_t * decode, int64_t * sample);
 // Ends a decode of several steps with the one in flight, until it is switched off.
 void    lm_context_hold(lm_context * c, bool on);
 // Begins llama_decode of a batch in flat arrays of n entries, each token in exactly one sequence; then for each row: sample
@@ -235,7 +245,7 @@ typedef struct {
     const char * dry_breakers; // NUL separated
     size_t       n_dry_breakers;
 
-    const int32_t * bias_token;
+    const int32_t * bias_token; // ascending
     const float   * bias;
     size_t          n_bias;
 

@@ -20,6 +20,10 @@ int32_t lm_context_new(llama_model * m, const lm_context_params * p, lm_context 
         if (c->ctx == nullptr) {
             return lm::fail(log.out_of_memory() ? LM_ERR_MEMORY : LM_ERR, log.text("llama.cpp gave no reason"), err);
         }
+        const int32_t code = lm::attach_threads(c.get(), p, err);
+        if (code != LM_OK) {
+            return code;
+        }
         info->n_ctx     = llama_n_ctx(c->ctx);
         info->n_ctx_seq = llama_n_ctx_seq(c->ctx);
         info->n_batch   = llama_n_batch(c->ctx);
@@ -45,9 +49,14 @@ void lm_context_abort(lm_context * c, bool on) { c->abort.store(on, std::memory_
 
 void lm_context_hold(lm_context * c, bool on) { c->hold.store(on, std::memory_order_relaxed); }
 
+void lm_context_times(const lm_context * c, int64_t * decode, int64_t * sample) {
+    *decode = c->decode_ns.load(std::memory_order_relaxed);
+    *sample = c->sample_ns.load(std::memory_order_relaxed);
+}
+
 int32_t lm_sample(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, char ** err) {
     return lm::guard(err, [&]() -> int32_t {
-        *token = lm::sample(s, c->ctx, index);
+        *token = lm::sample(s, c->ctx, index, llama_get_logits_ith(c->ctx, index));
         return LM_OK;
     });
 }

@@ -12,15 +12,20 @@
 #include <vector>
 
 struct lm_context {
-    llama_context *   ctx = nullptr;
+    llama_context *   ctx  = nullptr;
+    ggml_threadpool * pool = nullptr, *pool_batch = nullptr; // null: the same
+    int32_t           n_threads = 1, n_threads_batch = 1;
     std::atomic<bool> abort{false};
     std::atomic<bool> hold{false};
+
+    std::atomic<int64_t> decode_ns{0}, sample_ns{0};
 
     // One decode: written by lm_decode_start, then the thread's, then lm_decode_finish's.
     std::vector<int32_t>        token, pos, n_seq, seq;
     std::vector<llama_seq_id *> seq_ptr; // llama_batch wants a pointer per token
     std::vector<int8_t>         logits;
     std::vector<lm_row>         rows;
+    std::vector<float *>        row_logits;
     std::vector<int32_t>        sampled; // n_steps for each row
     std::vector<lm_prob>        probs;   // n_steps times n_probs for each row
     int32_t                     n_steps = 0;
@@ -40,5 +45,11 @@ struct lm_context {
 namespace lm {
 
 void start_decode_thread(lm_context * c);
+// Gives the context threads as the parameters say; a reason in *err where the process may not have such.
+int32_t attach_threads(lm_context * c, const lm_context_params * p, char ** err);
+// After llama_free.
+void free_threads(lm_context * c);
+// Calls f for each i below n on the threads that compute. f does not throw.
+void on_team(lm_context * c, size_t n, void (*f)(lm_context *, size_t));
 
 } // namespace lm

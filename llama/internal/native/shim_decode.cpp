@@ -7,11 +7,31 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <pthread.h>
 #include <unistd.h>
 
+namespace {
+
+// Adds the time of its life to a counter.
+class stopwatch {
+  public:
+    explicit stopwatch(std::atomic<int64_t> & ns) : ns(ns), begin(now()) {}
+    ~stopwatch() { ns.fetch_add(now() - begin, std::memory_order_relaxed); }
+
+  private:
+    static int64_t now() {
+        return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    }
+    std::atomic<int64_t> & ns;
+    int64_t                begin;
+};
+
+} // namespace
+
 static int32_t decode_batch(lm_context * c, char ** err) {
+    stopwatch watch(c->decode_ns);
     return lm::guard(err, [&]() -> int32_t {
         llama_batch b = {};
         b.n_tokens    = c->token.size();
@@ -30,34 +50,62 @@ static int32_t decode_batch(lm_context * c, char ** err) {
     });
 }
 
-int32_t lm_sample_row(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, int32_t n_probs, lm_prob * probs, char ** err) {
+static int32_t sample_row(lm_context * c, lm_sampler * s, int32_t index, const float * logits, int32_t * token, int32_t n_probs, lm_prob * probs,
+                          char ** err) {
     return lm::guard(err, [&]() -> int32_t {
-        *token = lm::sample(s, c->ctx, index);
+        *token = lm::sample(s, c->ctx, index, logits);
         if (n_probs > 0) {
             const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(c->ctx));
-            lm::logprobs(llama_get_logits_ith(c->ctx, index), llama_vocab_n_tokens(vocab), *token, n_probs, probs);
+            lm::logprobs(logits, llama_vocab_n_tokens(vocab), *token, n_probs, probs);
         }
         return lm_sampler_accept(s, token, 1, true, err);
     });
 }
 
-// Samples one token for each row; whether all of them got one that does not end the generation.
-static bool sample_rows(lm_context * c) {
-    const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(c->ctx));
-    bool                go_on = true;
-    for (size_t i = 0; i < c->rows.size(); i++) {
-        lm_row & r     = c->rows[i];
-        int32_t  token = LLAMA_TOKEN_NULL;
-        lm_prob * probs = r.n_probs > 0 ? const_cast<lm_prob *>(r.probs) + r.n_tokens * r.n_probs : nullptr;
-        r.code          = lm_sample_row(c, r.sampler, r.index, &token, r.n_probs, probs, &r.err);
-        if (r.code != LM_OK) {
-            go_on = false;
-            continue;
-        }
+int32_t lm_sample_row(lm_context * c, lm_sampler * s, int32_t index, int32_t * token, int32_t n_probs, lm_prob * probs, char ** err) {
+    return sample_row(c, s, index, llama_get_logits_ith(c->ctx, index), token, n_probs, probs, err);
+}
+
+static void sample_row(lm_context * c, size_t i) {
+    lm_row &  r     = c->rows[i];
+    int32_t   token = LLAMA_TOKEN_NULL;
+    lm_prob * probs = r.n_probs > 0 ? const_cast<lm_prob *>(r.probs) + r.n_tokens * r.n_probs : nullptr;
+    r.code          = sample_row(c, r.sampler, r.index, c->row_logits[i], &token, r.n_probs, probs, &r.err);
+    if (r.code == LM_OK) {
         c->sampled[i * c->n_steps + r.n_tokens++] = token;
-        go_on = go_on && !llama_vocab_is_eog(vocab, token);
     }
-    return go_on;
+}
+
+// Samples one token for each row; whether all of them got one that does not end the generation.
+//
+// The pointers to the logits are had on this thread, because llama.cpp puts its outputs in order when it is asked for them;
+// after that the rows have nothing in common. ggml's own team of threads samples them: it still spins from the decode, so that
+// it begins at once, and threads beside it would have to share its cores.
+static bool sample_rows(lm_context * c) {
+    stopwatch    watch(c->sample_ns);
+    const size_t n = c->rows.size();
+    c->row_logits.resize(n);
+    size_t worth = 0;
+    for (size_t i = 0; i < n; i++) {
+        c->row_logits[i] = llama_get_logits_ith(c->ctx, c->rows[i].index);
+        worth += lm::worth_a_thread(c->rows[i].sampler);
+    }
+    if (worth > 1) {
+        lm::on_team(c, n, [](lm_context * c, size_t i) {
+            if (lm::needs_no_context(c->rows[i].sampler)) {
+                sample_row(c, i);
+            }
+        });
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (worth <= 1 || !lm::needs_no_context(c->rows[i].sampler)) {
+            sample_row(c, i);
+        }
+    }
+    const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(c->ctx));
+    return std::all_of(c->rows.begin(), c->rows.end(), [&](const lm_row & r) {
+        return r.code == LM_OK && !llama_vocab_is_eog(vocab, r.tokens[r.n_tokens - 1]);
+    });
 }
 
 static void decode(lm_context * c) {
@@ -126,6 +174,7 @@ lm_context::~lm_context() {
     if (ctx != nullptr) {
         llama_free(ctx);
     }
+    lm::free_threads(this);
 }
 
 int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,

@@ -86,6 +86,8 @@ llama_context_params lm::context_params(const lm_context_params * p) {
     cp.swa_full             = p->swa_full;
     cp.embeddings           = p->embeddings;
     cp.pooling_type         = static_cast<enum llama_pooling_type>(p->pooling_type);
+    cp.offload_kqv          = p->offload_kqv;
+    cp.op_offload           = p->op_offload;
     return cp;
 }
 

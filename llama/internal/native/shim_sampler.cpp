@@ -16,7 +16,9 @@ struct lm_sampler {
     const llama_model *    model;
     common_params_sampling params; // kept for reset: common_sampler_reset leaves the grammar where it was
     common_sampler_ptr     smpl;
-    bool                   argmax = false; // no more is asked for
+    bool                   argmax = false; // nothing but the likeliest token is asked for
+    bool                   plain  = false; // neither a grammar nor a budget for reasoning: common_sampler is its chain
+    std::vector<llama_token_data> cur;     // of a plain one: the tokens that it samples from
     // The grammar refused a token: its parse stacks are gone, and llama.cpp would abort the process at the next look at them.
     bool broken = false;
 };
@@ -173,15 +175,14 @@ bool is_argmax(const common_params_sampling & p, const llama_vocab * vocab) {
            p.samplers[0] == COMMON_SAMPLER_TYPE_TOP_K && p.top_k == 1;
 }
 
-// The first of the largest logits; LLAMA_TOKEN_NULL where none is above -INFINITY (NaN is not).
+// Takes the first of the largest logits of [from, to) for the best where it is larger than that (NaN is not).
 // First which block has it, by a reduction that compilers turn into vector instructions, then where in the block.
-llama_token index_of_max(const float * logits, int32_t n) {
+void take_max(const float * logits, int32_t from, int32_t to, llama_token & best, float & most) {
     constexpr int32_t lanes = 32, block = 1024;
 
-    float   most = -INFINITY;
-    int32_t from = 0;
-    for (int32_t i = 0; i < n; i += block) {
-        const int32_t end = std::min(n, i + block);
+    int32_t at = -1;
+    for (int32_t i = from; i < to; i += block) {
+        const int32_t end = std::min(to, i + block);
         float         lane[lanes];
         std::fill_n(lane, lanes, -INFINITY);
         int32_t j = i;
@@ -196,28 +197,28 @@ llama_token index_of_max(const float * logits, int32_t n) {
         const float here = *std::max_element(lane, lane + lanes);
         if (here > most) {
             most = here;
-            from = i;
+            at   = i;
         }
     }
-    for (int32_t i = from; i < n && most > -INFINITY; i++) {
-        if (logits[i] == most) {
-            return i;
-        }
+    if (at >= 0) {
+        best = std::find(logits + at, logits + to, most) - logits;
     }
-    return LLAMA_TOKEN_NULL;
 }
 
-// common_sampler would first write 12 bytes for every token of the vocabulary.
-llama_token argmax(const common_params_sampling & p, float * logits, int32_t n_vocab) {
-    std::vector<float> before; // the logits stay readable as the model gave them
+// common_sampler would first write 12 bytes for every token of the vocabulary. The biases are in the order of their tokens.
+llama_token argmax(const common_params_sampling & p, const float * logits, int32_t n_vocab) {
+    llama_token best = LLAMA_TOKEN_NULL;
+    float       most = -INFINITY;
+    int32_t     from = 0;
     for (const llama_logit_bias & b : p.logit_bias) {
-        before.push_back(logits[b.token]);
-        logits[b.token] += b.bias;
+        take_max(logits, from, b.token, best, most);
+        if (logits[b.token] + b.bias > most) {
+            most = logits[b.token] + b.bias;
+            best = b.token;
+        }
+        from = b.token + 1;
     }
-    const llama_token best = index_of_max(logits, n_vocab);
-    for (size_t i = before.size(); i-- > 0;) {
-        logits[p.logit_bias[i].token] = before[i];
-    }
+    take_max(logits, from, n_vocab, best, most);
     if (best == LLAMA_TOKEN_NULL) {
         throw lm::grammar_error("no token of the vocabulary is allowed here");
     }
@@ -226,26 +227,42 @@ llama_token argmax(const common_params_sampling & p, float * logits, int32_t n_v
 
 } // namespace
 
-llama_token lm::sample(lm_sampler * s, llama_context * ctx, int32_t index) {
-    float * logits = llama_get_logits_ith(ctx, index);
+bool lm::needs_no_context(const lm_sampler * s) { return s->argmax || s->plain; }
+
+bool lm::worth_a_thread(const lm_sampler * s) { return s->plain; }
+
+llama_token lm::sample(lm_sampler * s, llama_context * ctx, int32_t index, const float * logits) {
     if (logits == nullptr) {
         throw std::runtime_error("no logits at index " + std::to_string(index));
     }
+    const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(s->model));
     if (s->argmax) {
-        return argmax(s->params, logits, llama_vocab_n_tokens(llama_model_get_vocab(s->model)));
+        return argmax(s->params, logits, n_vocab);
     }
     if (s->broken) {
         throw lm::grammar_error("the grammar has refused a token before; reset the sampler");
     }
-    token_budget      budget(s);
-    const llama_token token = common_sampler_sample(s->smpl.get(), ctx, index);
-    budget.check();
-    const llama_token_data_array * cur = common_sampler_get_candidates(s->smpl.get(), false);
+    llama_token_data_array all = {};
+    const llama_token_data_array * cur = &all;
+    if (s->plain) {
+        // what common_sampler_sample does where there is neither a grammar nor a budget for reasoning
+        s->cur.resize(n_vocab);
+        for (llama_token t = 0; t < n_vocab; t++) {
+            s->cur[t] = {t, logits[t], 0.0f};
+        }
+        all = {s->cur.data(), s->cur.size(), -1, false};
+        llama_sampler_apply(common_sampler_get(s->smpl.get()), &all);
+    } else {
+        token_budget budget(s);
+        common_sampler_sample(s->smpl.get(), ctx, index);
+        budget.check();
+        cur = common_sampler_get_candidates(s->smpl.get(), false);
+    }
     // grammar and biases may leave no token, or the model none that is a number; what was drawn then means nothing
-    if (!(cur->data[cur->selected].logit > -INFINITY)) {
+    if (cur->selected < 0 || !(cur->data[cur->selected].logit > -INFINITY)) {
         throw lm::grammar_error("no token of the vocabulary is allowed here");
     }
-    return token;
+    return cur->data[cur->selected].id;
 }
 
 void lm::logprobs(const float * logits, int32_t n_vocab, llama_token token, int32_t n, lm_prob * out) {
@@ -408,6 +425,7 @@ int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sa
         s->params = std::move(sp);
         s->smpl   = init(m, s->params);
         s->argmax = is_argmax(s->params, vocab);
+        s->plain  = !s->argmax && s->params.grammar.empty() && s->params.reasoning_budget_end.empty();
         *out      = s.release();
         return LM_OK;
     });
@@ -431,6 +449,7 @@ int32_t lm_sampler_clone(const lm_sampler * s, lm_sampler ** out, char ** err) {
         c->params = s->params;
         c->broken = s->broken;
         c->argmax = s->argmax;
+        c->plain  = s->plain;
         c->smpl.reset(common_sampler_clone(s->smpl.get()));
         *out = c.release();
         return LM_OK;

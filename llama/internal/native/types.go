@@ -10,6 +10,8 @@ const (
 	CodeGrammar   = -1003
 	CodeNoCgo     = -1004
 	CodeBudget    = -1005
+
+	CodeUnsupported = -1006
 )
 
 // Error is a failed call: a code of this package or of llama_decode, and llama.cpp's text.
@@ -86,15 +88,21 @@ type Pieces struct {
 	Flags []uint8
 }
 
+// MostCPUs is GGML_MAX_N_THREADS.
+const MostCPUs = 512
+
 // ContextParams are llama_context_params as far as they are used.
 type ContextParams struct {
 	NCtx, NBatch, NUBatch, NSeqMax, NOutputsMax uint32
 	NThreads, NThreadsBatch                     int32
 	FlashAttn                                   int32
 	TypeK, TypeV                                int32
-	KVUnified, SWAFull                          bool
 	Embeddings                                  bool
 	PoolingType                                 int32
+	KVUnified, SWAFull, OffloadKQV, OpOffload   bool
+	CPUMask                                     [MostCPUs]bool
+	StrictCPU                                   bool
+	Priority                                    int32
 }
 
 // ContextInfo holds what a context was really made with.
