@@ -184,6 +184,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 		}
 		seq.nProbs, seq.process = r.Logprobs, r.Processor
 		seq.priority, seq.caller = r.Priority, r.Caller
+		seq.call = callOf(ctx)
 		if r.ContextShift {
 			e.letShift(seq, r.NKeep, r.MaxTokens)
 		}

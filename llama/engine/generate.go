@@ -99,6 +99,7 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 		}
 		seq.nProbs, seq.process = r.Logprobs, r.Processor
 		seq.priority, seq.caller = r.Priority, r.Caller
+		seq.call = callOf(ctx)
 		if r.ContextShift {
 			e.letShift(seq, r.NKeep, r.MaxTokens)
 		}

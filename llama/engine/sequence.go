@@ -21,6 +21,7 @@ type sequence struct {
 	sampler     *llama.Sampler // the loop's, which closes it at the end
 	text        textStage      // the loop's
 	out         *mailbox[output]
+	call        uint64        // of the worker process (Params.Isolated) that this is; 0 = none
 	release     func()        // called by the loop at the end: the place of the request is free
 	retired     chan struct{} // closed when everything is released
 	// newUnforced, where the end is forbidden, makes a sampler with the same

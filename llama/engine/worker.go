@@ -124,6 +124,7 @@ var workerMethods = map[string]func(c *servedCall, request []byte) (reply any, e
 	"check": func(c *servedCall, request []byte) (any, error) {
 		return serveCall(c, request, c.server.compiler.check)
 	},
+	"ping":  func(*servedCall, []byte) (any, error) { return true, nil },
 	"stats": func(c *servedCall, _ []byte) (any, error) { return c.server.engine.Stats(), nil },
 	"close": func(c *servedCall, _ []byte) (any, error) {
 		err := c.server.engine.Close()
@@ -166,7 +167,7 @@ func (s *workerServer) handle(f frame) {
 
 func (s *workerServer) newCall(f frame) *servedCall {
 	c := &servedCall{id: f.id, server: s, credits: make(chan struct{}, 2*wireWindow), answers: make(chan []byte, 1)}
-	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.ctx, c.cancel = context.WithCancel(context.WithValue(context.Background(), callKey{}, f.id))
 	for range wireWindow {
 		c.credits <- struct{}{}
 	}
@@ -238,6 +239,7 @@ func (c *servedCall) open(payload []byte) (any, error) {
 	if c.server.engine, err = Open(c.ctx, r.Path, r.Params); err != nil {
 		return nil, err
 	}
+	go c.server.watch()
 	return openReply{HasChatTemplate: c.server.engine.HasChatTemplate()}, nil
 }
 
@@ -288,7 +290,8 @@ func (c *servedCall) delta(d any) error {
 
 // generate compiles what the request brings in the other process first.
 func (c *servedCall) generate(ctx context.Context, r Request) iter.Seq2[Delta, error] {
-	g := grammarCheck{Schema: r.Schema, Grammars: []string{r.Grammar}}
+	form := constraint{grammar: r.Grammar, regex: r.Regex, choices: r.Choices}
+	g := grammarCheck{Schema: r.Schema, Grammars: form.texts()}
 	if r.Sampling != nil {
 		g.Grammars = append(g.Grammars, r.Sampling.Grammar)
 	}
@@ -296,7 +299,8 @@ func (c *servedCall) generate(ctx context.Context, r Request) iter.Seq2[Delta, e
 }
 
 func (c *servedCall) chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelta, error] {
-	g := grammarCheck{Grammars: []string{r.Grammar}}
+	form := constraint{grammar: r.Grammar, regex: r.Regex, choices: r.Choices}
+	g := grammarCheck{Grammars: form.texts()}
 	if r.Sampling != nil {
 		g.Grammars = append(g.Grammars, r.Sampling.Grammar)
 	}

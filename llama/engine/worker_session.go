@@ -75,6 +75,7 @@ func startSession(ctx context.Context, program string, args []string, logger *sl
 		s.kill()
 		return nil, err
 	}
+	go s.ping()
 	return s, nil
 }
 

@@ -40,7 +40,6 @@ const (
 	frameCancel
 	frameAsk
 	frameAnswer
-	frameHung // the worker ends itself because the request does not
 )
 
 const (
