@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -216,7 +217,7 @@ func TestSchedulerProperty(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 40 {
 				b := beginnings[r.IntN(len(beginnings))]
-				prompt := append(b[:len(b):len(b)], randomPrompt(r, 1+r.IntN(10))...)
+				prompt := slices.Concat(b, randomPrompt(r, 1+r.IntN(10)))
 				seq := newTestSequence(prompt, len(prompt)+1+r.IntN(60-len(prompt)))
 				seq.priority, seq.caller = r.IntN(5)-2, string(rune('a'+r.IntN(3)))
 				seq.pace = time.Duration(r.IntN(2)) * time.Microsecond

@@ -109,8 +109,8 @@ func (s *stream[D]) each(ctx context.Context, yield func(D, error) bool) {
 	}()
 	// Also while the consumer is busy.
 	stop := context.AfterFunc(ctx, func() {
-		for _, p := range s.choices {
-			s.engine.loop.cancel(p.seq)
+		for i := range s.choices { // the rest of a choice is the consumer's
+			s.engine.loop.cancel(s.choices[i].seq)
 		}
 	})
 	defer stop()

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 
@@ -41,7 +42,7 @@ func TestEnginesTakeTurns(t *testing.T) {
 		endless := r
 		endless.MaxTokens, endless.ContextShift = 0, true
 		for _, err := range third.Generate(context.Background(), endless) {
-			if once(); err != nil && err != engine.ErrClosed {
+			if once(); err != nil && !errors.Is(err, engine.ErrClosed) {
 				t.Error(err)
 			}
 		}
