@@ -55,6 +55,7 @@ test-gpu: build peers models ## the tests that take a GPU; without one they are 
 .PHONY: test-long
 test-long: test ## make test, importers of this module, 10,000 disturbed sandboxes, 100,000 changed model files, then each fuzz target for FUZZTIME (default 10m)
 	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer ./sandbox ./llama ./llama/engine
+	$(GO) run ./internal/testgate -skips skips.txt -- -race -tags long -count 1 -timeout 20m -run TestSoak ./llama/engine
 	scripts/fuzz.sh $(or $(FUZZTIME),10m)
 
 # The models of the tests: pulled once, so that no test's time limit pays for it.

@@ -1,0 +1,5 @@
+//go:build long && !race
+
+package engine_test
+
+const raceDetector = false
