@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -31,7 +32,7 @@ func parseGrammar(src string) (*gbnf, error) {
 	if err == nil {
 		return g, nil
 	}
-	if _, placed := err.(*PlaceError); !placed {
+	if placed := (*PlaceError)(nil); !errors.As(err, &placed) {
 		err = &PlaceError{What: "grammar", Text: err.Error()}
 	}
 	return nil, err

@@ -1,6 +1,7 @@
 package llama
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -49,9 +50,9 @@ func under(err error, keys ...string) error {
 	if err == nil {
 		return nil
 	}
-	f, ok := err.(*schemaFault)
+	f := (*schemaFault)(nil)
 	switch {
-	case !ok:
+	case !errors.As(err, &f):
 		f = &schemaFault{err: err}
 	case f.whole:
 		return f
@@ -90,7 +91,7 @@ func checkTypes(kind any) error {
 
 func schemaError(err error) error {
 	e := &PlaceError{What: "JSON schema", Text: err.Error()}
-	if f, ok := err.(*schemaFault); ok {
+	if f := (*schemaFault)(nil); errors.As(err, &f) {
 		e.Place = f.pointer
 	}
 	return e

@@ -3,6 +3,7 @@ package llama
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,9 +62,9 @@ type schemaRef struct {
 
 // fault puts the place of the target in front of that of an error below it.
 func (r *schemaRef) fault(err error) error {
-	f, ok := err.(*schemaFault)
+	f := (*schemaFault)(nil)
 	switch {
-	case !ok:
+	case !errors.As(err, &f):
 		f = &schemaFault{err: err}
 	case f.whole:
 		return f

@@ -234,10 +234,11 @@ func TestProcessor(t *testing.T) {
 	})
 	t.Run("with a grammar", func(t *testing.T) {
 		r := r
-		r.Choices = []string{"Paris", "London"}
+		const paris = "Paris"
+		r.Choices = []string{paris, "London"}
 		r.Processor = func(_ []llama.Token, logits []float32) error {
 			for i := range logits {
-				if piece, _ := e.Model().Vocab().AppendPiece(nil, llama.Token(i), false); len(piece) > 0 && strings.HasPrefix("Paris", string(piece)) {
+				if piece, _ := e.Model().Vocab().AppendPiece(nil, llama.Token(i), false); len(piece) > 0 && strings.Index(paris, string(piece)) == 0 {
 					logits[i] = float32(math.Inf(-1))
 				}
 			}
@@ -263,7 +264,7 @@ func TestProcessor(t *testing.T) {
 	}{
 		"error":       {func([]llama.Token, []float32) error { return cause }, cause, "no", false},
 		"panic":       {func([]llama.Token, []float32) error { panic("oh") }, nil, "panic: oh", true},
-		"real panic":  {func(_ []llama.Token, l []float32) error { l[len(l)] = 1; return nil }, nil, "index out of range", true},
+		"real panic":  {func(_ []llama.Token, l []float32) error { l[len(l)+len(prompt)] = 1; return nil }, nil, "index out of range", true},
 		"error panic": {func([]llama.Token, []float32) error { panic(cause) }, cause, "panic: no", true},
 		"NaN":         {func(_ []llama.Token, l []float32) error { l[3] = float32(math.NaN()); return nil }, llama.ErrInvalidParam, "token 3 is NaN", false},
 		"infinite":    {func(_ []llama.Token, l []float32) error { l[4] = float32(math.Inf(1)); return nil }, llama.ErrInvalidParam, "token 4 is +Inf", false},
