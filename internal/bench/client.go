@@ -124,7 +124,7 @@ func (cl client) ask(ctx context.Context, c chat) (*answer, error) {
 	switch {
 	case len(a.deltas) == 0:
 		return nil, fmt.Errorf("an answer without text")
-	case c.IgnoreEOS && c.ResponseFormat == nil && a.timings.PredictedN != c.MaxTokens:
+	case c.IgnoreEOS && a.timings.PredictedN != c.MaxTokens:
 		return nil, fmt.Errorf("%d tokens instead of %d", a.timings.PredictedN, c.MaxTokens)
 	}
 	return a, nil

@@ -41,7 +41,8 @@ func schemaRound(ctx context.Context, url string) (metrics, error) {
 		chats := make([]chat, n)
 		for i := range chats {
 			chats[i] = newChat(1000, message{Role: "user", Content: fmt.Sprintf("List ten people, group %d.", i)})
-			chats[i].ResponseFormat = schemaFormat
+			// llama-server fails where a grammar is complete and the end is forbidden.
+			chats[i].ResponseFormat, chats[i].IgnoreEOS = schemaFormat, false
 		}
 		answers, err := client{url: url, keep: true}.askAll(ctx, chats)
 		if err != nil {
