@@ -3,6 +3,7 @@ package llama
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // checkedArchs are the architectures whose sizes are checked against each other: those with attention that the oracle of the tests
@@ -62,8 +63,9 @@ func (h *hyperparams) checkArch() error {
 			return fmt.Errorf("%s.%s is %d: want at least %d", h.arch, key, n, least)
 		}
 	}
-	if out, _ := one("embedding_length_out", width); checked && (out < 1 || out > width) {
-		return fmt.Errorf("%s.embedding_length_out is %d: want 1 to %d", h.arch, out, width)
+	projects := func(t ggufTensor) bool { return strings.HasPrefix(t.name, "dense_") }
+	if out, _ := one("embedding_length_out", width); out < 0 || out > width && !slices.ContainsFunc(h.tensors, projects) {
+		return fmt.Errorf("%s.embedding_length_out is %d: want at most %d", h.arch, out, width)
 	}
 	if h.arch == "t5" || h.arch == "t5encoder" {
 		// The logarithmic half of the buckets reaches to position 128.

@@ -50,6 +50,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"head_count is 0", fixture.Llama(1).With("llama.attention.head_count", nil)},
 		{"feed_forward_length is 0", fixture.MoE().With("llama.feed_forward_length", nil)},
 		{"embedding_length_out is 65536", fixture.Llama(1).With("llama.embedding_length_out", uint32(65536))},
+		{"embedding_length_out is 33", fixture.Mamba().With("mamba.embedding_length_out", uint32(33))},
 		{"embedding_length is 17", bert.With("bert.embedding_length", uint32(17))},
 		{"relative_buckets_count is 2", fixture.T5().With("t5.attention.relative_buckets_count", uint32(2))},
 		{"no tensor enc.blk.0.attn_rel_b.weight", without(fixture.T5(), "enc.blk.0.attn_rel_b.weight")},
