@@ -156,7 +156,8 @@ var verifyKeys = []string{
 }
 
 func mutateValue(r *rand.Rand, arch string, f *fixture.File, note func(string, ...any)) *fixture.File {
-	key, old := "", any(uint32(1))
+	var key string
+	var old any
 	if r.IntN(3) == 0 {
 		key = strings.ReplaceAll(oneOf(r, verifyKeys...), "%s", arch)
 		old = oneOf[any](r, uint32(1), uint32(1), float32(1), true, "x", []int32{1, 1}, []string{"a b", "b c"})

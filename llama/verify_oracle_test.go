@@ -138,7 +138,7 @@ func (v *verifier) try(file []byte) (answer byte, why string, err error) {
 	}
 	if err != nil {
 		ended := v.stop()
-		return 0, "", fmt.Errorf("%w, %v; hung: %v; its last words: %s", err, ended, v.timeout.Load(), death(v.errors.String()))
+		return 0, "", fmt.Errorf("%w, %w; hung: %v; its last words: %s", err, ended, v.timeout.Load(), death(v.errors.String()))
 	}
 	return why[0], why[1 : len(why)-1], nil
 }
