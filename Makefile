@@ -53,8 +53,8 @@ test-gpu: build peers models ## the tests that take a GPU; without one they are 
 	LM_SANDBOX_TEST_GPU=1 $(GO) run ./internal/testgate -skips skips.txt -- -race -p 1 -count 1 -timeout 30m -run GPU ./llama ./llama/engine ./sandbox ./gpu
 
 .PHONY: test-long
-test-long: test ## make test, importers of this module, 10,000 disturbed sandboxes, 100,000 changed model files, then each fuzz target for FUZZTIME (default 10m)
-	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer ./sandbox ./llama ./llama/engine
+test-long: test ## make test, importers of this module, 10,000 disturbed sandboxes, 100,000 changed model files, the shim under sanitizers, then each fuzz target for FUZZTIME (default 10m)
+	$(GO) run ./internal/testgate -skips skips.txt -- -tags long -count 1 -timeout 60m ./internal/importer ./sandbox ./llama ./llama/engine ./llama/internal/native
 	$(GO) run ./internal/testgate -skips skips.txt -- -race -tags long -count 1 -timeout 20m -run TestSoak ./llama/engine
 	scripts/fuzz.sh $(or $(FUZZTIME),10m)
 

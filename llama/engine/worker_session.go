@@ -48,7 +48,7 @@ func startSession(ctx context.Context, program string, args []string, logger *sl
 	}
 	cmd := &exec.Cmd{
 		Path: program, Args: args, Stderr: s.log, ExtraFiles: []*os.File{theirs}, SysProcAttr: workerAttributes(),
-		Env:       append(os.Environ(), workerVariable+"=1"),
+		Env:       append(waitingEnv(os.Environ()), workerVariable+"=1"),
 		WaitDelay: time.Second, // for what still holds stderr
 	}
 	if os.Getenv("GOTRACEBACK") == "" {
