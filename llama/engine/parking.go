@@ -14,6 +14,7 @@ type parking struct {
 	bytes int64
 	whole bool // segments can be gone on with at their end only
 	count int
+	token int64 // bytes that one takes at least
 	clock uint64
 	roots map[key]*segment
 	disk  *diskCache // nil: none
@@ -90,9 +91,15 @@ func (p *parking) save(k key, tokens []llama.Token, borders []int, copyOf func(f
 		if !last && (p.whole || to-n < minShare || len(tokens)-to < minShare) {
 			continue
 		}
+		if int64(to-n)*p.token > p.most {
+			break // it would not stay, and copying it takes time
+		}
 		data := copyOf(n, to)
 		if data == nil {
 			break
+		}
+		if each := int64(len(data) / (to - n)); p.token == 0 || each < p.token {
+			p.token = each
 		}
 		g := &segment{parent: at, start: n, tokens: slices.Clone(tokens[n:to]), data: data}
 		if p.disk != nil {
