@@ -18,12 +18,13 @@ type Context struct {
 	memory Memory
 	turn   turn
 
-	mu      sync.Mutex // held during every use of the native context
-	native  native.Context
-	closed  bool
-	outputs []int8  // which batch indices of the last decode have logits
-	encoded []int32 // sequences of the last Encode
-	rows    []native.Row
+	mu       sync.Mutex // held during every use of the native context
+	native   native.Context
+	closed   bool
+	adapters []*Adapter // that are set
+	outputs  []int8     // which batch indices of the last decode have logits
+	encoded  []int32    // sequences of the last Encode
+	rows     []native.Row
 
 	abortMu sync.Mutex // orders Abort and Hold with Close, since mu is held during a decode
 }
@@ -71,7 +72,9 @@ func newContext(m *Model, p ContextParams) (*Context, error) {
 		return nil, err
 	}
 	fitting.RLock()
+	m.adapting.RLock()
 	nc, info, err := native.NewContext(m.native, np)
+	m.adapting.RUnlock()
 	fitting.RUnlock()
 	if err != nil {
 		return nil, fromNative(err, ErrInvalidParam, "context")
@@ -118,6 +121,7 @@ func (c *Context) Close() error {
 	c.closed = true
 	c.model.turns.give(&c.turn)
 	c.native.Free()
+	release(c.adapters)
 	c.abortMu.Unlock()
 
 	c.model.contextClosed()
@@ -272,7 +276,9 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 		}
 	}
 	c.outputs = c.outputs[:0]
+	c.model.adapting.RLock()
 	err := c.native.Decode(b.token, b.pos, b.seq, b.logits, c.rows, n)
+	c.model.adapting.RUnlock()
 	k := 0
 	for i := range rows {
 		r := &rows[i]

@@ -135,7 +135,10 @@ func (c *Context) Encode(b *Batch) error {
 		return err
 	}
 	c.outputs, c.encoded = c.outputs[:0], c.encoded[:0]
-	if err := c.native.Encode(b.token, b.pos, b.seq); err != nil {
+	c.model.adapting.RLock()
+	err := c.native.Encode(b.token, b.pos, b.seq)
+	c.model.adapting.RUnlock()
+	if err != nil {
 		var ne *native.Error
 		if errors.As(err, &ne) {
 			return &DecodeError{Code: ne.Code, Text: ne.Text}

@@ -13,6 +13,8 @@ var (
 	ErrClosed          = errors.New("llama: use after Close")
 	ErrInUse           = errors.New("llama: still in use")
 	ErrModelFormat     = errors.New("llama: not a usable GGUF model")
+	ErrAdapter         = errors.New("llama: not an adapter for this model")
+	ErrState           = errors.New("llama: this state cannot be restored here")
 	ErrNoVocab         = errors.New("llama: the model has no vocabulary")
 	ErrNoChatTemplate  = errors.New("llama: the model has no chat template")
 	ErrChatTemplate    = errors.New("llama: the chat template cannot be used")

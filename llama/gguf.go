@@ -250,6 +250,9 @@ func readGGUF(r io.Reader, size int64) (map[string]ggufValue, []ggufTensor, erro
 type ggufHead struct {
 	arch   string
 	nVocab int64 // 0 without a vocabulary
+	output bool  // the output layer has weights of its own
+
+	quantised bool // some tensor is
 }
 
 // checkGGUF refuses metadata for which llama.cpp would abort the process.
@@ -273,6 +276,8 @@ func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
 	}
 	h := hyperparams{kv: kv, tensors: tensors, arch: arch.s}
 	head = ggufHead{arch: arch.s, nVocab: int64(kv["tokenizer.ggml.tokens"].length)}
+	head.quantised = slices.ContainsFunc(tensors, func(t ggufTensor) bool { return !slices.Contains(floatTypes, t.kind) })
+	head.output = slices.ContainsFunc(tensors, func(t ggufTensor) bool { return t.name == "output.weight" })
 	if err := h.check(); err != nil {
 		return head, err
 	}

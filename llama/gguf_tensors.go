@@ -29,6 +29,9 @@ var weightTypes = func() (types [43]bool) {
 
 const typeF32 = 0
 
+// floatTypes are F32, F16 and BF16.
+var floatTypes = []uint32{typeF32, 1, 30}
+
 // floats are parts of the names of matrices that are F32 in every file that llama.cpp's converter makes: they are operands of
 // what works on F32 only.
 var floats = []string{"_norm.weight", "ffn_gate_inp", "position_embd", "token_types", "ssm_conv1d", "shortconv.conv", "time_mix_", "posnet.", "altup_correct_coef",

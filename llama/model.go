@@ -22,7 +22,10 @@ type Model struct {
 	plan  *plan
 	turns turns
 
+	fingerprint func() (string, error) // of the file
+
 	vocabOnly bool
+	adapting  sync.RWMutex // held for writing while an adapter comes or goes, for reading while contexts look at all of them
 
 	mu       sync.RWMutex // held for reading while the native model is used
 	native   native.Model
@@ -93,6 +96,7 @@ func (pl *plan) load(ctx context.Context, p ModelParams) (*Model, error) {
 		return nil, err
 	}
 	m := &Model{path: path, native: nm, info: nm.Info(), plan: pl, vocabOnly: p.VocabOnly}
+	m.fingerprint = sync.OnceValues(func() (string, error) { return fingerprint(path) })
 	m.vocab.m = m
 	m.turns.total = p.NThreads
 	if p.NThreads == 0 {

@@ -75,6 +75,15 @@ type ModelParams struct {
 	// VocabOnly loads no tensors: the model is for tokens, chat templates and grammars, and no Context can be made of it.
 	// NGPULayers, Context and Preflight are not looked at.
 	VocabOnly bool
+	// SplitMode says how several GPUs share the model.
+	SplitMode SplitMode
+	// TensorSplit is the share of each GPU, in any unit, in the order of Devices; none = as memory allows. With it, and with
+	// SplitRow, Auto means AllLayers.
+	TensorSplit []float32
+	// MainGPU is the index in Devices of the GPU that has all of the model with SplitNone.
+	MainGPU int
+	// Devices are the names of the GPUs to use, as [Devices] tells them, such as "CUDA1"; none = all.
+	Devices []string
 }
 
 // ContextParams says how to make a context. The zero value has the defaults of llama.cpp's tools; what the context was
@@ -143,7 +152,6 @@ func (p ContextParams) native(nCtx int, hasEncoder bool) (native.ContextParams, 
 		return np, errorf(ErrInvalidParam, "NSeqMax = %d needs NCtx, NBatch and NOutputsMax of as many; they are %d, %d and %d",
 			np.NSeqMax, np.NCtx, np.NBatch, np.NOutputsMax)
 	}
-	const mostThreads = 512 // GGML_MAX_N_THREADS
 	if p.NThreads < 0 || p.NThreads > mostThreads || p.NThreadsBatch < 0 || p.NThreadsBatch > mostThreads {
 		return np, errorf(ErrInvalidParam, "NThreads = %d, NThreadsBatch = %d: want 0 to %d", p.NThreads, p.NThreadsBatch, mostThreads)
 	}

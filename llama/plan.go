@@ -12,6 +12,7 @@ import (
 // plan is where a model's tensors go and what that takes. It lives as long as the model.
 type plan struct {
 	path   string
+	head   ggufHead
 	params ModelParams
 	native native.Plan
 	layers int32                // on GPUs, negative = all
@@ -60,11 +61,15 @@ func newPlan(ctx context.Context, path string, p ModelParams) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	np, err := native.NewPlan(path, layers, head.arch, head.nVocab)
+	where, err := p.placement(layers)
+	if err != nil {
+		return nil, err
+	}
+	np, err := native.NewPlan(path, where, head.arch, head.nVocab)
 	if err != nil {
 		return nil, fromNative(err, ErrModelFormat, "plan")
 	}
-	return &plan{path: path, params: p, native: np, layers: layers}, nil
+	return &plan{path: path, head: head, params: p, native: np, layers: layers}, nil
 }
 
 func (pl *plan) close() { pl.native.Free() }

@@ -404,7 +404,7 @@ func TestPlanWithoutVocabulary(t *testing.T) {
 		path, err := modelPath(ref)
 		require.NoError(t, err)
 		measure := func(nVocab int64) []native.DeviceMemory {
-			pl, err := native.NewPlan(path, -1, arch, nVocab)
+			pl, err := native.NewPlan(path, native.Placement{NGPULayers: -1}, arch, nVocab)
 			require.NoError(t, err)
 			defer pl.Free()
 			_, err = pl.OpenModel()

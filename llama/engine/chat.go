@@ -63,6 +63,8 @@ type ChatRequest struct {
 	// marks it: then its end is put there and the answer follows. nil = no limit, 0 =
 	// it ends as soon as it has begun.
 	ReasoningBudget *int
+	// Adapters, as in [Request].
+	Adapters []AdapterScale
 }
 
 // Chat asks for the next message of a conversation, by the model's chat
@@ -120,6 +122,10 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 		return nil, err
 	}
 	if err := e.checkShift("ChatRequest", r.ContextShift, r.NKeep); err != nil {
+		return nil, err
+	}
+	adapters, err := e.adapters.set("ChatRequest", r.Adapters)
+	if err != nil {
 		return nil, err
 	}
 	l := limits{maxTokens: r.MaxTokens, n: r.N, logprobs: r.Logprobs, stops: r.Stop}
@@ -182,6 +188,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 		if err != nil {
 			return nil, err
 		}
+		seq.adapt(adapters)
 		seq.nProbs, seq.process = r.Logprobs, r.Processor
 		seq.priority, seq.caller = r.Priority, r.Caller
 		seq.call = callOf(ctx)

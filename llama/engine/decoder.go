@@ -20,9 +20,17 @@ type contextDecoder struct {
 	// streams: each sequence has cells of its own, and none is spare
 	streams bool
 	moving  bool // llama.cpp copies streams when the next decode begins: until then they are not read
+
+	adapters string // key of those that the context has
 }
 
 func (d *contextDecoder) decode(feeds []feed, steps int) error {
+	if s := feeds[0].seq; s.key.adapters != d.adapters {
+		if err := d.ctx.SetAdapters(s.adapters); err != nil {
+			return err
+		}
+		d.adapters = s.key.adapters
+	}
 	if d.streams { // llama.cpp computes together only what follows each other by its id
 		slices.SortFunc(feeds, func(a, b feed) int { return int(a.seq.leaf.id - b.seq.leaf.id) })
 	}

@@ -71,6 +71,8 @@ type Params struct {
 	// SWAFull, NoKVOffload, NoOpOffload and Pool are those of [llama.ContextParams].
 	SWAFull, NoKVOffload, NoOpOffload bool
 	Pool                              llama.ThreadPool
+	// Adapters are LoRA adapters for requests (Request.Adapters): files by name.
+	Adapters map[string]string
 
 	compiler *compiler // of a worker: what renders and compiles instead of this process
 }
@@ -113,6 +115,7 @@ type Engine struct {
 	worker   *isolated // nil, or what runs everything; then the fields above are nil
 
 	embedders embedders
+	adapters  adapters
 
 	eogBias      func() map[llama.Token]float32 // forbids the end-of-generation tokens
 	longestPiece func() int                     // bytes of the longest token's text
@@ -172,6 +175,7 @@ func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 //     BERT, makes an engine whose Generate and Chat give that error
 //   - [*llama.ErrInsufficientMemory] when the KV cache does not fit
 //   - [llama.ErrChatTemplate] for a ChatTemplate that cannot be used
+//   - those of [llama.LoadAdapter]
 func New(m *llama.Model, p Params) (*Engine, error) {
 	if err := p.complete(); err != nil {
 		return nil, err
@@ -187,16 +191,19 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{model: m, template: template, params: p, most: p.MaxSequences + p.MaxQueue, closed: make(chan struct{})}
+	if e.adapters, err = loadAdapters(m, p.Adapters); err != nil {
+		return nil, errors.Join(err, closeTemplate(template))
+	}
 	cells, batch, host := 0, 1, int64(-1)
 	if m.CanGenerate() {
 		host = p.Cache.HostBytes
 		if p.Cache.Dir != "" {
 			if e.disk, err = openDiskCache(m, p.context(), &p); err != nil {
-				return nil, errors.Join(err, closeTemplate(template))
+				return nil, errors.Join(err, e.adapters.close(), closeTemplate(template))
 			}
 		}
 		if e.ctx, err = llama.NewContext(m, p.context()); err != nil {
-			return nil, errors.Join(err, e.disk.close(), closeTemplate(template))
+			return nil, errors.Join(err, e.disk.close(), e.adapters.close(), closeTemplate(template))
 		}
 		cells, batch, e.maxSeq = e.ctx.NCtx(), e.ctx.NBatch(), e.ctx.NCtxSeq()
 	}
@@ -362,7 +369,7 @@ func (e *Engine) Close() error {
 	e.loop.close()
 	embedders := e.embedders.close()
 	e.users.Wait()
-	errs := []error{embedders, e.disk.close(), e.batch.Close(), e.ctx.Close(), closeTemplate(e.template)}
+	errs := []error{embedders, e.disk.close(), e.batch.Close(), e.ctx.Close(), e.adapters.close(), closeTemplate(e.template)}
 	if e.owned {
 		errs = append(errs, e.model.Close())
 	}

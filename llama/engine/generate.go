@@ -48,6 +48,10 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	if err := e.checkShift("Request", r.ContextShift, r.NKeep); err != nil {
 		return nil, err
 	}
+	adapters, err := e.adapters.set("Request", r.Adapters)
+	if err != nil {
+		return nil, err
+	}
 	l := limits{maxTokens: r.MaxTokens, n: r.N, logprobs: r.Logprobs, stops: r.Stop}
 	if err := e.admit(ctx, "Request", l); err != nil {
 		return nil, err
@@ -97,6 +101,7 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 		if err != nil {
 			return nil, err
 		}
+		seq.adapt(adapters)
 		seq.nProbs, seq.process = r.Logprobs, r.Processor
 		seq.priority, seq.caller = r.Priority, r.Caller
 		seq.call = callOf(ctx)

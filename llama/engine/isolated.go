@@ -55,6 +55,9 @@ func openIsolated(ctx context.Context, path string, p Params) (*Engine, error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
+	if p.Adapters, err = absolute(p.Adapters); err != nil {
+		return nil, err
+	}
 	w := &isolated{path: path, params: p}
 	w.supervisor = supervisor{program: program, args: args, logger: p.Logger, load: w.load, most: p.MaxSequences + p.MaxQueue}
 	if err := w.begin(ctx); err != nil {

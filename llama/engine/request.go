@@ -73,6 +73,9 @@ type Request struct {
 	Logprobs int
 	// Processor changes logits before each token is chosen.
 	Processor LogitsProcessor
+	// Adapters are LoRA adapters out of Params.Adapters. A step computes requests with the same adapters and scales; where
+	// there are several such groups, they take turns, and each gets slower. What is in the cache is shared within a group.
+	Adapters []AdapterScale
 }
 
 // checkPriority checks the fields that say when a request is admitted.

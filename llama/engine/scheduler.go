@@ -34,6 +34,7 @@ type scheduler struct {
 	pace     pace
 
 	contended bool // another engine waits for this one's step
+	groups    groups
 
 	free      []llama.SeqID
 	tree      *tree
@@ -125,10 +126,11 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 		s.parkKept() // the ids are wanted
 		s.pack()
 	}
+	s.groups.next(s.running)
 	room, target := s.batch, time.Duration(0)
 	for _, seq := range s.running {
 		generates := seq.pending() == 1
-		if generates {
+		if generates && seq.key.adapters == s.groups.now {
 			feeds = append(feeds, feed{seq: seq, n: 1, sample: true})
 			room--
 		}
@@ -170,7 +172,7 @@ func (s *scheduler) steps(feeds []feed, most int) int {
 func (s *scheduler) planPrompts(feeds []feed, room, half int) []feed {
 	s.prompts = s.prompts[:0]
 	for _, seq := range s.running {
-		if seq.pending() > 1 {
+		if seq.pending() > 1 && seq.key.adapters == s.groups.now {
 			s.prompts = append(s.prompts, seq)
 		}
 	}

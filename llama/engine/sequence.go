@@ -29,6 +29,7 @@ type sequence struct {
 	newUnforced func() (*llama.Sampler, error)
 	nProbs      int             // for each output token
 	process     LogitsProcessor // nil = none
+	adapters    []llama.AdapterScale
 
 	by        *caller // from the submission on
 	state     state

@@ -13,6 +13,7 @@ var errNoCgo = &Error{Code: CodeNoCgo, Text: "this program was built with CGO_EN
 type (
 	Model   struct{}
 	Plan    struct{}
+	Adapter struct{}
 	Context struct{}
 	Sampler struct{}
 	Chat    struct{}
@@ -36,7 +37,7 @@ func (Model) Meta() (string, error)      { return "", errNoCgo }
 func (Model) Pieces(int) (Pieces, error) { return Pieces{}, errNoCgo }
 func (Model) Text(int32) (string, error) { return "", errNoCgo }
 
-func NewPlan(string, int32, string, int64) (Plan, error)         { return Plan{}, errNoCgo }
+func NewPlan(string, Placement, string, int64) (Plan, error)     { return Plan{}, errNoCgo }
 func (Plan) Free()                                               {}
 func (Plan) OpenModel() (PlanInfo, error)                        { return PlanInfo{}, errNoCgo }
 func (Plan) CloseModel()                                         {}
@@ -69,10 +70,18 @@ func (Context) MemoryPos(int32) (lo, hi int32)                         { return 
 func (Context) StateSeqSize(int32, uint32) int                         { return 0 }
 func (Context) StateSeqGet(int32, []byte, uint32) int                  { return 0 }
 func (Context) StateSeqSet(int32, []byte, uint32) int                  { return 0 }
+func (Context) SetAdapters([]Adapter, []float32) error                 { return errNoCgo }
+func (Context) StateSize() int                                         { return 0 }
+func (Context) StateGet([]byte) int                                    { return 0 }
+func (Context) StateSet([]byte) int                                    { return 0 }
 func (Context) SampleRow(Sampler, int32, []Prob) (int32, error)        { return -1, errNoCgo }
 func (Context) LogitsAt(int32, int) ([]float32, error)                 { return nil, errNoCgo }
 func SetRow(*Row, Sampler, int32, int32)                               {}
 func RowResult(*Row) ([]int32, []Prob, error)                          { return nil, nil, errNoCgo }
+
+func LoadAdapter(Model, string) (Adapter, error)                         { return Adapter{}, errNoCgo }
+func (Adapter) Free()                                                    {}
+func Quantize(_, _ string, _ QuantizeParams, _ func(float32) bool) error { return errNoCgo }
 
 func SamplerDefaults() (SamplerParams, error)           { return SamplerParams{}, errNoCgo }
 func NewSampler(Model, *SamplerParams) (Sampler, error) { return Sampler{}, errNoCgo }

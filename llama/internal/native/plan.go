@@ -12,14 +12,21 @@ import "unsafe"
 // Plan is where a model's tensors go; opaque. One goroutine at a time uses it, except that any number of loads may.
 type Plan struct{ p *C.lm_plan }
 
-// NewPlan makes a plan for a file: nGPULayers is negative for all and 0 for no GPU at all, nVocab 0 without a vocabulary.
-func NewPlan(path string, nGPULayers int32, arch string, nVocab int64) (Plan, error) {
+// NewPlan makes a plan for a file; nVocab is 0 without a vocabulary.
+func NewPlan(path string, w Placement, arch string, nVocab int64) (Plan, error) {
 	cpath, carch := C.CString(path), C.CString(arch)
 	defer C.lm_free(unsafe.Pointer(cpath))
 	defer C.lm_free(unsafe.Pointer(carch))
 	var p Plan
 	var cerr *C.char
-	err := toError(C.lm_plan_new(cpath, C.int32_t(nGPULayers), carch, C.int64_t(nVocab), &p.p, &cerr), cerr)
+	where := C.lm_placement{n_gpu_layers: C.int32_t(w.NGPULayers), split_mode: C.int32_t(w.SplitMode), main_gpu: C.int32_t(w.MainGPU)}
+	names := ""
+	for _, d := range w.Devices {
+		names += d + "\x00"
+	}
+	devices, nDevices := chars(names)
+	split := (*C.float)(unsafe.Pointer(unsafe.SliceData(w.TensorSplit)))
+	err := toError(C.lm_plan_new(cpath, &where, devices, nDevices, split, C.size_t(len(w.TensorSplit)), carch, C.int64_t(nVocab), &p.p, &cerr), cerr)
 	return p, err
 }
 

@@ -204,9 +204,17 @@ typedef struct {
     uint64_t  weights, mappable, context, compute; // mappable: weights that may stay in a mapped file
 } lm_device_memory;
 
-// n_gpu_layers: negative = all, 0 = use no GPU. arch and n_vocab are the file's, 0 = it has no vocabulary. One goroutine
-// at a time uses a plan, except that any number of loads may.
-int32_t lm_plan_new(const char * path_c_str, int32_t n_gpu_layers, const char * arch_c_str, int64_t n_vocab, lm_plan ** out, char ** err);
+typedef struct {
+    int32_t n_gpu_layers; // negative = all, 0 = use no GPU
+    int32_t split_mode;   // llama_split_mode
+    int32_t main_gpu;
+} lm_placement;
+
+// devices are the names of those to use, each ended by a NUL; none = all. tensor_split has a share for each of them; none =
+// as memory allows. arch and n_vocab are the file's, 0 = it has no vocabulary. One goroutine at a time uses a plan, except
+// that any number of loads may.
+int32_t lm_plan_new(const char * path_c_str, const lm_placement * where, const char * devices, size_t n_devices, const float * tensor_split,
+                    size_t n_split, const char * arch_c_str, int64_t n_vocab, lm_plan ** out, char ** err);
 void    lm_plan_free(lm_plan * p);
 // Loads the model without its tensors' data, for lm_plan_measure.
 int32_t lm_plan_open_model(lm_plan * p, lm_plan_info * out, char ** err);
@@ -217,6 +225,30 @@ int32_t lm_plan_measure(lm_plan * p, const lm_context_params * cp, lm_device_mem
 // while any other thread is in llama.cpp's loading functions: it swaps the process's logger.
 int32_t lm_plan_fit(lm_plan * p, lm_context_params * cp, const uint64_t * margins, int32_t n_margins, uint32_t n_ctx_min,
                     int32_t * n_gpu_layers, char ** err);
+
+// ---- adapters and the whole state (shim_adapter.cpp)
+
+struct llama_adapter_lora;
+// Not while another thread computes with the model: its set of adapters is not locked. The same for free.
+int32_t lm_adapter_load(struct llama_model * m, const char * path_c_str, struct llama_adapter_lora ** out, char ** err);
+void    lm_adapter_free(struct llama_adapter_lora * a);
+int32_t lm_context_set_adapters(lm_context * c, struct llama_adapter_lora ** adapters, float * scales, size_t n, char ** err);
+
+// All that the memory holds, as bytes. 0 = it cannot be had; a set that failed may leave a part behind.
+size_t lm_state_size(lm_context * c);
+size_t lm_state_get(lm_context * c, uint8_t * dst, size_t n);
+size_t lm_state_set(lm_context * c, const uint8_t * src, size_t n);
+
+// ---- quantising (shim_quantize.cpp)
+
+typedef struct {
+    int32_t   ftype; // llama_ftype
+    int32_t   n_threads;
+    bool      allow_requantize, pure, quantize_output_tensor;
+    uintptr_t progress; // handle of the Go callback, called before each tensor
+} lm_quantize_params;
+
+int32_t lm_quantize(const char * in_c_str, const char * out_c_str, const lm_quantize_params * p, char ** err);
 
 // ---- sampler and grammar (shim_sampler.cpp)
 

@@ -35,8 +35,9 @@ ggml_backend_dev_t no_devices[] = {nullptr};
 
 struct lm_plan {
     std::string                                    path;
-    int32_t                                        n_gpu_layers;
+    lm_placement                                   where;
     bool                                           cpu_only;
+    std::vector<ggml_backend_dev_t>                devices; // null-terminated; empty = all
     std::vector<float>                             split;
     std::vector<llama_model_tensor_buft_override>  overrides;
     std::vector<llama_model_kv_override>           no_vocab; // loading the vocabulary takes most of a dry run's time
@@ -58,9 +59,13 @@ void lm::place(const lm_plan * plan, llama_model_params * mp) {
     if (plan == nullptr) {
         return;
     }
-    mp->n_gpu_layers = plan->n_gpu_layers;
+    mp->n_gpu_layers = plan->where.n_gpu_layers;
+    mp->split_mode   = static_cast<llama_split_mode>(plan->where.split_mode);
+    mp->main_gpu     = plan->where.main_gpu;
     if (plan->cpu_only) {
         mp->devices = no_devices;
+    } else if (!plan->devices.empty()) {
+        mp->devices = const_cast<ggml_backend_dev_t *>(plan->devices.data());
     }
     if (!plan->split.empty()) {
         mp->tensor_split = plan->split.data();
@@ -91,12 +96,26 @@ llama_context_params lm::context_params(const lm_context_params * p) {
     return cp;
 }
 
-int32_t lm_plan_new(const char * path, int32_t n_gpu_layers, const char * arch, int64_t n_vocab, lm_plan ** out, char ** err) {
+int32_t lm_plan_new(const char * path, const lm_placement * where, const char * devices, size_t n_devices, const float * tensor_split, size_t n_split,
+                    const char * arch, int64_t n_vocab, lm_plan ** out, char ** err) {
     return lm::guard(err, [&]() -> int32_t {
-        auto p          = std::make_unique<lm_plan>();
-        p->path         = path;
-        p->n_gpu_layers = n_gpu_layers;
-        p->cpu_only     = n_gpu_layers == 0;
+        auto p      = std::make_unique<lm_plan>();
+        p->path     = path;
+        p->where    = *where;
+        p->cpu_only = where->n_gpu_layers == 0;
+        for (const char * name = devices; name < devices + n_devices; name += strlen(name) + 1) {
+            p->devices.push_back(ggml_backend_dev_by_name(name));
+            if (p->devices.back() == nullptr) {
+                return lm::fail(LM_ERR, std::string("there is no device ") + name, err);
+            }
+        }
+        if (!p->devices.empty()) {
+            p->devices.push_back(nullptr);
+        }
+        if (n_split > 0) {
+            p->split.assign(tensor_split, tensor_split + n_split);
+            p->split.resize(llama_max_devices());
+        }
         llama_model_kv_override o = {};
         const int n = snprintf(o.key, sizeof o.key, "%s.vocab_size", arch);
         if (n_vocab > 0 && n > 0 && n < (int) sizeof o.key) {
@@ -207,15 +226,16 @@ int32_t lm_plan_fit(lm_plan * p, lm_context_params * cp, const uint64_t * margin
         }
         cp->n_ctx = c.n_ctx;
         if (status == COMMON_PARAMS_FIT_STATUS_SUCCESS) {
-            p->n_gpu_layers = mp.n_gpu_layers;
-            if (mp.tensor_split != nullptr) {
+            p->where.n_gpu_layers = mp.n_gpu_layers;
+            if (mp.tensor_split == split.data()) { // else it is the caller's
+
                 p->split = split;
             }
             if (mp.tensor_buft_overrides != nullptr) {
                 p->overrides = overrides;
             }
         }
-        *n_gpu_layers = p->n_gpu_layers;
+        *n_gpu_layers = p->where.n_gpu_layers;
         return LM_OK;
     });
 }

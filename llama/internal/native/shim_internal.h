@@ -34,6 +34,16 @@ class log_capture {
     log_capture * outer;
 };
 
+// Sees every line that llama.cpp logs on this thread while it exists.
+class log_watch {
+  public:
+    log_watch();
+    virtual ~log_watch();
+    log_watch(const log_watch &) = delete;
+    log_watch & operator=(const log_watch &) = delete;
+    virtual void line(const char * text) = 0; // may throw where it is C++ that logs
+};
+
 struct grammar_error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };

@@ -31,8 +31,12 @@ namespace {
 std::atomic<int32_t> g_level{GGML_LOG_LEVEL_ERROR + 1};
 thread_local int32_t t_level = GGML_LOG_LEVEL_NONE; // of the line being continued
 thread_local lm::log_capture * t_capture = nullptr;
+thread_local lm::log_watch * t_watch = nullptr;
 
 void on_log(ggml_log_level level, const char * text, void *) {
+    if (t_watch != nullptr) {
+        t_watch->line(text);
+    }
     if (level != GGML_LOG_LEVEL_CONT) {
         t_level = level;
     }
@@ -80,6 +84,9 @@ namespace lm {
 
 log_capture::log_capture(bool q) : quiet(q), outer(t_capture) { t_capture = this; }
 log_capture::~log_capture() { t_capture = outer; }
+
+log_watch::log_watch() { t_watch = this; }
+log_watch::~log_watch() { t_watch = nullptr; }
 
 void log_capture::add(const char * line) {
     if (lines.size() < 4096) {

@@ -43,6 +43,21 @@ type ModelParams struct {
 	VocabOnly    bool
 }
 
+// Placement says which devices take the model, and how they share it.
+type Placement struct {
+	NGPULayers  int32 // negative = all, 0 = no GPU at all
+	SplitMode   int32
+	MainGPU     int32
+	Devices     []string  // none = all
+	TensorSplit []float32 // none = as memory allows
+}
+
+// QuantizeParams are llama_model_quantize_params as far as they are used.
+type QuantizeParams struct {
+	Ftype, NThreads                             int32
+	AllowRequantize, Pure, QuantizeOutputTensor bool
+}
+
 // PlanInfo holds the facts of a model that a plan depends on.
 type PlanInfo struct {
 	NLayer, NCtxTrain  int32
