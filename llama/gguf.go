@@ -252,7 +252,8 @@ type ggufHead struct {
 	nVocab int64 // 0 without a vocabulary
 	output bool  // the output layer has weights of its own
 
-	quantised bool // some tensor is
+	quantised bool  // some tensor is
+	fileType  int32 // llama_ftype, -1 where it is not told
 }
 
 // checkGGUF refuses metadata for which llama.cpp would abort the process.
@@ -276,6 +277,10 @@ func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
 	}
 	h := hyperparams{kv: kv, tensors: tensors, arch: arch.s}
 	head = ggufHead{arch: arch.s, nVocab: int64(kv["tokenizer.ggml.tokens"].length)}
+	head.fileType = -1
+	if v, ok := kv["general.file_type"]; ok && v.kind == ggufU32 {
+		head.fileType = int32(v.n)
+	}
 	head.quantised = slices.ContainsFunc(tensors, func(t ggufTensor) bool { return !slices.Contains(floatTypes, t.kind) })
 	head.output = slices.ContainsFunc(tensors, func(t ggufTensor) bool { return t.name == "output.weight" })
 	if err := h.check(); err != nil {

@@ -47,6 +47,10 @@ type Model struct {
 //
 // C: llama_model_load_from_file
 func LoadModel(ctx context.Context, path string, p ModelParams) (*Model, error) {
+	path, err := p.tuned(ctx, path)
+	if err != nil {
+		return nil, err
+	}
 	pl, err := newPlan(ctx, path, p)
 	if err != nil {
 		return nil, err

@@ -84,6 +84,9 @@ type ModelParams struct {
 	MainGPU int
 	// Devices are the names of the GPUs to use, as [Devices] tells them, such as "CUDA1"; none = all.
 	Devices []string
+	// Tune loads the file that [Tune] finds to be the fastest one, and tunes at the first time; nil = the file as it is.
+	// [Model.Path] tells which one it was. It is for the CPU: with a GPU NGPULayers must be NoLayers.
+	Tune *TuneParams
 }
 
 // ContextParams says how to make a context. The zero value has the defaults of llama.cpp's tools; what the context was

@@ -13,7 +13,7 @@ import (
 
 var wireSentinels = []error{
 	ErrBusy, ErrClosed, ErrNoWorker,
-	llama.ErrClosed, llama.ErrInUse, llama.ErrModelFormat, llama.ErrAdapter, llama.ErrNoVocab, llama.ErrNoChatTemplate, llama.ErrChatTemplate, llama.ErrInvalidToken,
+	llama.ErrClosed, llama.ErrInUse, llama.ErrModelFormat, llama.ErrAdapter, llama.ErrState, llama.ErrNoVocab, llama.ErrNoChatTemplate, llama.ErrChatTemplate, llama.ErrInvalidToken,
 	llama.ErrInvalidParam, llama.ErrInvalidGrammar, llama.ErrInvalidRegex, llama.ErrInvalidSchema, llama.ErrInvalidMessage, llama.ErrChatParse, llama.ErrUnsupported,
 	llama.ErrNoLogits, llama.ErrGrammarRejected, llama.ErrGrammarBudget, llama.ErrNoKVSlot, llama.ErrAborted, llama.ErrInvalidBatch, llama.ErrFatal,
 	context.Canceled, context.DeadlineExceeded,

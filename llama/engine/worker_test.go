@@ -71,7 +71,7 @@ func TestFieldsCross(t *testing.T) {
 	}{
 		{&Request{}, []string{"Request.Processor"}},
 		{&ChatRequest{}, []string{"ChatRequest.Processor"}},
-		{&Params{}, []string{"Params.Model.Progress", "Params.Model.Preflight", "Params.Preflight", "Params.Logger"}},
+		{&Params{}, []string{"Params.Model.Progress", "Params.Model.Preflight", "Params.Model.Tune.Progress", "Params.Preflight", "Params.Logger"}},
 		{&Delta{}, nil}, {&ChatDelta{}, nil}, {&Stats{}, nil}, {&llama.MemoryNeed{}, nil}, {&llama.ChatTemplateRequest{}, nil},
 	} {
 		v := reflect.ValueOf(test.value).Elem()
