@@ -201,8 +201,13 @@ type SampleRow struct {
 	Index   int      // batch index of a token added with logits
 	Sampler *Sampler // samples the token and accepts it
 	Token   Token    // result: the last token
-	Tokens  []Token  // result: the token of each step; its storage is used again
+	Tokens  []Token  // result: the token of each step or guess; its storage is used again
 	Err     error    // result: this row alone failed, for example its grammar
+	// Draft says that so many tokens behind Index, each with logits, are guesses of what is going to be sampled: as long as the
+	// sampled token is the guessed one, the next one is sampled behind it, up to Draft+1 tokens. Each of them is what would
+	// have been sampled without the guesses. Afterwards the memory has those guesses only that were sampled: every token but
+	// the last one. Memory with a recurrent state cannot forget, and a sliding window needs all of it in one NUBatch.
+	Draft int
 
 	// NProbs asks for probabilities: Probs then has NProbs entries for each token, itself and the NProbs-1 likeliest ones,
 	// best first. Its storage is used again.
@@ -226,7 +231,8 @@ const mostProbs = 1024
 //
 // # Errors
 //
-//   - as Decode, and [ErrNoLogits] when a row's index has none
+//   - as Decode, and [ErrNoLogits] when a row's index or one of its guesses has none
+//   - [ErrInvalidBatch] for guesses that do not follow each other, [ErrUnsupported] for memory that cannot forget them
 //   - per row: [ErrGrammarRejected], [ErrClosed], [ErrInUse] for a sampler that another goroutine uses
 func (c *Context) DecodeSample(b *Batch, rows []SampleRow) error {
 	return c.DecodeSteps(b, rows, 1)
@@ -262,6 +268,9 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 		if !c.hasLogits() || r.Index < 0 || r.Index >= len(b.logits) || b.logits[r.Index] == 0 {
 			return errorf(ErrNoLogits, "row %d: batch index %d was not added with logits", i, r.Index)
 		}
+		if err := c.checkDraft(b, i, r); err != nil {
+			return err
+		}
 		if r.NProbs < 0 || r.NProbs > mostProbs {
 			return errorf(ErrInvalidParam, "row %d: NProbs = %d: want 0 to %d", i, r.NProbs, mostProbs)
 		}
@@ -272,7 +281,7 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 		r.Token, r.Tokens, r.Probs = NullToken, r.Tokens[:0], r.Probs[:0]
 		if r.Err = r.Sampler.hold(c); r.Err == nil {
 			c.rows = append(c.rows, native.Row{})
-			native.SetRow(&c.rows[len(c.rows)-1], r.Sampler.native, int32(r.Index), int32(r.NProbs))
+			native.SetRow(&c.rows[len(c.rows)-1], r.Sampler.native, int32(r.Index), int32(r.Draft), int32(r.NProbs))
 		}
 	}
 	c.outputs = c.outputs[:0]
@@ -307,6 +316,28 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 		return err
 	}
 	c.outputs = append(c.outputs, b.logits...)
+	return nil
+}
+
+// checkDraft refuses guesses of a row that are none.
+func (c *Context) checkDraft(b *Batch, row int, r *SampleRow) error {
+	if r.Draft == 0 {
+		return nil
+	}
+	if r.Draft < 0 || r.Draft >= len(b.token)-r.Index {
+		return invalidBatch("row %d: %d guesses behind batch index %d, and the batch has %d tokens", row, r.Draft, r.Index, len(b.token))
+	}
+	if c.model.IsRecurrent() || c.model.IsHybrid() {
+		return errorf(ErrUnsupported, "a recurrent state cannot forget guessed tokens: do without SampleRow.Draft")
+	}
+	for i := r.Index + 1; i <= r.Index+r.Draft; i++ {
+		if b.logits[i] == 0 {
+			return errorf(ErrNoLogits, "row %d: batch index %d, a guess, was not added with logits", row, i)
+		}
+		if b.seq[i] != b.seq[r.Index] || b.pos[i] != b.pos[i-1]+1 {
+			return invalidBatch("row %d: batch index %d, a guess, is not the next position of its sequence", row, i)
+		}
+	}
 	return nil
 }
 

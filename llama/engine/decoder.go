@@ -48,10 +48,15 @@ func (d *contextDecoder) decode(feeds []feed, steps int) error {
 			}
 		}
 		d.last = append(d.last, last)
+		for i, t := range f.guess[:f.draft] {
+			if _, err := d.batch.Add(t, llama.Pos(f.seq.past+f.n+i), f.seq.leaf.id, true); err != nil {
+				return err
+			}
+		}
 		if f.sample && f.seq.process == nil {
 			rows = slices.Grow(rows, 1)[:len(rows)+1] // an old row keeps the storage of its tokens
 			row := &rows[len(rows)-1]
-			row.Index, row.Sampler, row.NProbs = last, f.seq.sampler, f.seq.nProbs
+			row.Index, row.Draft, row.Sampler, row.NProbs = last, f.draft, f.seq.sampler, f.seq.nProbs
 		}
 	}
 	d.rows, d.moving = rows, false
@@ -71,7 +76,7 @@ func (d *contextDecoder) decode(feeds []feed, steps int) error {
 			row++
 		}
 		if errors.Is(f.err, llama.ErrGrammarRejected) && f.seq.newUnforced != nil {
-			d.sampleEnd(f, d.last[i])
+			d.sampleEnd(f, d.last[i]+min(f.draft, len(f.tokens)))
 		}
 	}
 	return nil

@@ -74,6 +74,9 @@ type Params struct {
 	// Adapters are LoRA adapters for requests (Request.Adapters): files by name.
 	Adapters map[string]string
 
+	// Speculative guesses tokens, so that a step gives several of one request.
+	Speculative Speculative
+
 	compiler *compiler // of a worker: what renders and compiles instead of this process
 }
 
@@ -106,6 +109,7 @@ type Engine struct {
 	owned    bool // Close closes the model
 	ctx      *llama.Context
 	batch    *llama.Batch
+	draft    *draftModel  // nil: none
 	disk     *diskCache   // nil: none
 	template chatTemplate // nil where the model has none
 	loop     *loop
@@ -171,11 +175,14 @@ func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 // # Errors
 //
 //   - [*ErrInvalid] for Params that cannot be
+//   - [llama.ErrUnsupported] for Speculative with a model whose memory cannot forget tokens: one with a recurrent
+//     state, or in streams with a sliding window
 //   - [llama.ErrUnsupported] for a model with an encoder beside its decoder, such as T5. A model that only embeds or ranks, such as
 //     BERT, makes an engine whose Generate and Chat give that error
 //   - [*llama.ErrInsufficientMemory] when the KV cache does not fit
 //   - [llama.ErrChatTemplate] for a ChatTemplate that cannot be used
 //   - those of [llama.LoadAdapter]
+//   - those of [llama.LoadModel] for Speculative.DraftModel
 func New(m *llama.Model, p Params) (*Engine, error) {
 	if err := p.complete(); err != nil {
 		return nil, err
@@ -185,6 +192,9 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	}
 	if !m.CanEmbed() {
 		return nil, errEncoder
+	}
+	if err := p.checkSpeculative(m); err != nil {
+		return nil, err
 	}
 	template, err := p.newTemplate(m)
 	if err != nil {
@@ -206,6 +216,11 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 			return nil, errors.Join(err, e.disk.close(), e.adapters.close(), closeTemplate(template))
 		}
 		cells, batch, e.maxSeq = e.ctx.NCtx(), e.ctx.NBatch(), e.ctx.NCtxSeq()
+		if p.Speculative.DraftModel != "" {
+			if e.draft, err = openDraftModel(m, &p, cells); err != nil {
+				return nil, errors.Join(err, e.ctx.Close(), e.disk.close(), e.adapters.close(), closeTemplate(template))
+			}
+		}
 	}
 	e.batch = llama.NewBatch(batch)
 	if trained := m.NCtxTrain(); trained > 0 {
@@ -224,6 +239,9 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	sched.quota, sched.streams = p.MaxCellsPerCaller, dec.streams
 	e.loop = newLoop(dec, sched, m.Vocab().IsEOG, p.Logger)
 	e.loop.maxWait = p.MaxWait
+	if s := p.Speculative; s.on() {
+		e.loop.guesser = &guesser{ngram: s.NGram, most: s.MaxDraft, batch: min(batch, p.NUBatch), model: e.draft, cost: newGuessCost()}
+	}
 	go e.loop.run()
 	return e, nil
 }
@@ -260,7 +278,7 @@ func (p *Params) context() llama.ContextParams {
 		sequences = p.MaxSequences
 	}
 	return llama.ContextParams{
-		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: sequences, NOutputsMax: sequences,
+		NCtx: p.NCtx, NBatch: p.NBatch, NUBatch: p.NUBatch, NSeqMax: sequences, NOutputsMax: p.outputs(sequences),
 		NThreads: p.NThreads, NThreadsBatch: p.NThreadsBatch, FlashAttn: p.FlashAttn, KVUnified: p.Layout == LayoutUnified,
 		TypeK: p.TypeK, TypeV: p.TypeV, SWAFull: p.SWAFull, NoKVOffload: p.NoKVOffload, NoOpOffload: p.NoOpOffload, Pool: p.Pool,
 	}
@@ -319,6 +337,9 @@ func (p *Params) complete() error {
 	case p.Pace == 0:
 		p.Pace = defaultPace
 	}
+	if err := p.Speculative.complete(); err != nil {
+		return err
+	}
 	if p.CompileBudget < 0 {
 		return invalid("Params.CompileBudget", "%v is negative", p.CompileBudget)
 	}
@@ -369,7 +390,7 @@ func (e *Engine) Close() error {
 	e.loop.close()
 	embedders := e.embedders.close()
 	e.users.Wait()
-	errs := []error{embedders, e.disk.close(), e.batch.Close(), e.ctx.Close(), e.adapters.close(), closeTemplate(e.template)}
+	errs := []error{embedders, e.disk.close(), e.draft.close(), e.batch.Close(), e.ctx.Close(), e.adapters.close(), closeTemplate(e.template)}
 	if e.owned {
 		errs = append(errs, e.model.Close())
 	}

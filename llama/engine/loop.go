@@ -49,6 +49,7 @@ type loop struct {
 	done     chan struct{} // closed when the goroutine has ended
 	together time.Duration
 	maxWait  time.Duration // in the queue; 0: any
+	guesser  *guesser      // nil: no speculation
 
 	mu        sync.Mutex
 	wake      *sync.Cond // work arrived, or closing
@@ -65,7 +66,7 @@ type loop struct {
 }
 
 type counters struct {
-	steps, prompt, cached, output, failed, cancelled, rejected, finished uint64
+	steps, prompt, cached, output, failed, cancelled, rejected, finished, drafted, accepted uint64
 }
 
 func newLoop(dec decoder, sched *scheduler, isEOG func(llama.Token) bool, log *slog.Logger) *loop {
@@ -190,6 +191,9 @@ func (l *loop) step() {
 			f.seq.started = now
 		}
 	}
+	if l.guesser != nil {
+		l.guesser.plan(l.feeds)
+	}
 	steps := 1
 	if l.stepTime > 0 {
 		steps = l.sched.steps(l.feeds, min(mostTogether, int(l.together/l.stepTime)))
@@ -198,6 +202,10 @@ func (l *loop) step() {
 	l.dec.resetAbort()
 	l.mu.Unlock()
 
+	if l.guesser != nil {
+		l.guesser.ask(l.feeds)
+	}
+	begin := time.Now()
 	err := l.dec.decode(l.feeds, steps)
 
 	l.mu.Lock()
@@ -212,10 +220,17 @@ func (l *loop) step() {
 	}
 	end, done, prompt, cells := time.Now(), 1, 0, l.sched.tree.cells
 	for i := range l.feeds {
-		done = max(done, len(l.feeds[i].tokens))
+		done = max(done, len(l.feeds[i].tokens)-l.feeds[i].draft)
 		if n := l.feeds[i].n; n > 1 {
 			prompt += n
 		}
+	}
+	if l.guesser != nil {
+		l.guesser.observe(l.feeds, end.Sub(begin)/time.Duration(done))
+		drafted, accepted := drafted(l.feeds)
+		l.counts.drafted, l.counts.accepted = l.counts.drafted+drafted, l.counts.accepted+accepted
+	}
+	for i := range l.feeds {
 		l.advance(&l.feeds[i], end)
 	}
 	l.counts.steps += uint64(done - 1)

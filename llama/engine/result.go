@@ -86,6 +86,8 @@ type Usage struct {
 	Cached   int // of them taken from memory instead of computed
 	Computed int // of them computed; those computed again after a preemption count again
 	Output   int // tokens sampled, the end-of-generation token included
+	Drafted  int // tokens guessed and computed (Params.Speculative)
+	Accepted int // of them part of the output, but for those behind its end
 }
 
 // Timings are wall-clock times of one request.

@@ -78,7 +78,11 @@ type feed struct {
 	seq    *sequence
 	n      int
 	sample bool
-	tokens []llama.Token     // result: one of each step; valid until the next decode
+	guess  []llama.Token     // of the tokens behind
+	draft  int               // of which so many are computed
+	by     int               // who guessed
+	most   int               // guesses that are, or can be had
+	tokens []llama.Token     // result: one of each step or guess; valid until the next decode
 	probs  []llama.TokenProb // result: nProbs for each token
 	err    error             // result: this sequence alone failed
 }
@@ -155,7 +159,7 @@ func (s *scheduler) steps(feeds []feed, most int) int {
 		return 1
 	}
 	for _, f := range feeds {
-		if f.n > 1 || !f.sample || f.seq.first.IsZero() {
+		if f.n > 1 || f.draft > 0 || !f.sample || f.seq.first.IsZero() {
 			return 1
 		}
 		most = min(most, f.seq.limit-f.seq.length(), f.seq.leaf.room()-len(f.seq.tokens)+1)

@@ -50,6 +50,8 @@ type sequence struct {
 	leader *sequence // computes tokens up to common that this one is going to share
 	common int
 
+	guesses guesses
+
 	mark int // position at which its state is parked for others; behind past: none
 
 	overtaken int // tokens of other prompts that were computed while this one waited

@@ -24,6 +24,7 @@ type Stats struct {
 	Steps                       uint64 // batches computed
 	PromptTokens, OutputTokens  uint64 // computed, sampled
 	CachedTokens                uint64 // of prompts, taken from the cache instead
+	Drafted, Accepted           uint64 // tokens guessed and computed (Params.Speculative), and those of them that were right
 
 	// Busy is the time with a request to run; Decode and Sample of it are llama_decode's and the samplers', while the engine is
 	// open. The rest is what the engine itself costs.
@@ -62,6 +63,7 @@ func (e *Engine) Stats() Stats {
 	s.OldestWait, s.Callers = l.sched.oldestWait(time.Now()), len(l.sched.callers)
 	s.Shifted = l.sched.shifted
 	s.Preempted, s.Steps = l.sched.preempted, l.counts.steps
+	s.Drafted, s.Accepted = l.counts.drafted, l.counts.accepted
 	s.PromptTokens, s.OutputTokens = l.counts.prompt, l.counts.output
 	return s
 }

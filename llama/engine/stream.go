@@ -183,7 +183,7 @@ func (s *stream[D]) cancel() {
 func (p *choice[D]) result() Result {
 	return Result{
 		FinishReason: p.seq.reason,
-		Usage:        Usage{Prompt: p.seq.prompt, Cached: min(p.seq.cached, p.seq.prompt), Computed: p.seq.computed, Output: p.seq.length() - p.seq.prompt},
+		Usage:        Usage{Prompt: p.seq.prompt, Cached: min(p.seq.cached, p.seq.prompt), Computed: p.seq.computed, Output: p.seq.length() - p.seq.prompt, Drafted: p.seq.guesses.drafted, Accepted: p.seq.guesses.accepted},
 		Timings:      p.seq.timings(),
 		Seed:         p.seed,
 	}

@@ -117,9 +117,9 @@ func (c Context) Times() (decode, sample time.Duration) {
 	return time.Duration(d), time.Duration(s)
 }
 
-// SetRow prepares a row; probs is how many there are for each token.
-func SetRow(r *Row, s Sampler, index, probs int32) {
-	*r = Row{sampler: s.p, index: C.int32_t(index), n_probs: C.int32_t(probs)}
+// SetRow prepares a row; draft is how many tokens behind index are guesses, probs how many there are for each token.
+func SetRow(r *Row, s Sampler, index, draft, probs int32) {
+	*r = Row{sampler: s.p, index: C.int32_t(index), n_draft: C.int32_t(draft), n_probs: C.int32_t(probs)}
 }
 
 // RowResult gives a row's tokens and probabilities, which stay until the next decode, and the error that ended it, whose text

@@ -76,7 +76,7 @@ func (Context) StateGet([]byte) int                                    { return 
 func (Context) StateSet([]byte) int                                    { return 0 }
 func (Context) SampleRow(Sampler, int32, []Prob) (int32, error)        { return -1, errNoCgo }
 func (Context) LogitsAt(int32, int) ([]float32, error)                 { return nil, errNoCgo }
-func SetRow(*Row, Sampler, int32, int32)                               {}
+func SetRow(*Row, Sampler, int32, int32, int32)                        {}
 func RowResult(*Row) ([]int32, []Prob, error)                          { return nil, nil, errNoCgo }
 
 func LoadAdapter(Model, string) (Adapter, error)                         { return Adapter{}, errNoCgo }

@@ -129,11 +129,14 @@ typedef struct {
     float   logprob;
 } lm_prob;
 
-// One row to sample after a decode. The rest are results: the tokens, one of each step, which stay with the context until
-// its next decode, and the failure that ended the row.
+// One row to sample after a decode. The n_draft tokens behind index in the batch are guesses: as long as the sampled token is
+// the guessed one, the next one is sampled behind it. Guesses that were not sampled are taken out of memory again. The rest
+// are results: the tokens, one of each step or guess, which stay with the context until its next decode, and the failure that
+// ended the row.
 typedef struct {
     lm_sampler    * sampler;
     int32_t         index;
+    int32_t         n_draft;
     int32_t         n_tokens;
     const int32_t * tokens;
     int32_t         n_probs; // entries for each token: 0, or itself and the n_probs - 1 likeliest ones

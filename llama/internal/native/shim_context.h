@@ -25,8 +25,8 @@ struct lm_context {
     std::vector<llama_seq_id *> seq_ptr; // llama_batch wants a pointer per token
     std::vector<int8_t>         logits;
     std::vector<lm_row>         rows;
-    std::vector<float *>        row_logits;
-    std::vector<int32_t>        sampled; // n_steps for each row
+    std::vector<float *>        row_logits; // by batch index
+    std::vector<int32_t>        sampled; // n_steps + n_draft for each row
     std::vector<lm_prob>        probs;   // n_steps times n_probs for each row
     int32_t                     n_steps = 0;
     int32_t                     code  = LM_OK;

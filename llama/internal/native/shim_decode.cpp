@@ -66,17 +66,39 @@ int32_t lm_sample_row(lm_context * c, lm_sampler * s, int32_t index, int32_t * t
     return sample_row(c, s, index, llama_get_logits_ith(c->ctx, index), token, n_probs, probs, err);
 }
 
-static void sample_row(lm_context * c, size_t i) {
-    lm_row &  r     = c->rows[i];
-    int32_t   token = LLAMA_TOKEN_NULL;
-    lm_prob * probs = r.n_probs > 0 ? const_cast<lm_prob *>(r.probs) + r.n_tokens * r.n_probs : nullptr;
-    r.code          = sample_row(c, r.sampler, r.index, c->row_logits[i], &token, r.n_probs, probs, &r.err);
-    if (r.code == LM_OK) {
-        c->sampled[i * c->n_steps + r.n_tokens++] = token;
+// Samples one token for a row, and one behind each guess that was sampled.
+static void sample_row(lm_context * c, lm_row & r) {
+    const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(c->ctx));
+    for (int32_t at = r.index;; at++) {
+        int32_t   token = LLAMA_TOKEN_NULL;
+        lm_prob * probs = r.n_probs > 0 ? const_cast<lm_prob *>(r.probs) + r.n_tokens * r.n_probs : nullptr;
+        r.code          = sample_row(c, r.sampler, at, c->row_logits[at], &token, r.n_probs, probs, &r.err);
+        if (r.code != LM_OK) {
+            return;
+        }
+        const_cast<int32_t *>(r.tokens)[r.n_tokens++] = token;
+        if (at == r.index + r.n_draft || token != c->token[at + 1] || llama_vocab_is_eog(vocab, token)) {
+            return;
+        }
     }
 }
 
-// Samples one token for each row; whether all of them got one that does not end the generation.
+// Takes the guesses that were not sampled out of memory.
+static void forget_guesses(lm_context * c, lm_row & r) {
+    // a sampler that failed did so behind a guess that it had sampled
+    const int32_t kept = r.n_tokens + (r.code != LM_OK ? 1 : 0);
+    if (kept > r.n_draft) {
+        return;
+    }
+    const bool done = lm::guard(nullptr, [&]() -> int32_t {
+        return llama_memory_seq_rm(llama_get_memory(c->ctx), c->seq[r.index], c->pos[r.index] + kept, -1) ? LM_OK : LM_ERR;
+    }) == LM_OK;
+    if (!done && r.code == LM_OK) {
+        r.code = lm::fail(LM_ERR, "this model's memory cannot forget guessed tokens", &r.err);
+    }
+}
+
+// Samples the rows; whether all of them got tokens that do not end the generation.
 //
 // The pointers to the logits are had on this thread, because llama.cpp puts its outputs in order when it is asked for them;
 // after that the rows have nothing in common. ggml's own team of threads samples them: it still spins from the decode, so that
@@ -84,23 +106,26 @@ static void sample_row(lm_context * c, size_t i) {
 static bool sample_rows(lm_context * c) {
     stopwatch    watch(c->sample_ns);
     const size_t n = c->rows.size();
-    c->row_logits.resize(n);
+    c->row_logits.resize(c->token.size());
     size_t worth = 0;
-    for (size_t i = 0; i < n; i++) {
-        c->row_logits[i] = llama_get_logits_ith(c->ctx, c->rows[i].index);
-        worth += lm::worth_a_thread(c->rows[i].sampler);
+    for (const lm_row & r : c->rows) {
+        for (int32_t at = r.index; at <= r.index + r.n_draft; at++) {
+            c->row_logits[at] = llama_get_logits_ith(c->ctx, at);
+        }
+        worth += lm::worth_a_thread(r.sampler);
     }
     if (worth > 1) {
         lm::on_team(c, n, [](lm_context * c, size_t i) {
             if (lm::needs_no_context(c->rows[i].sampler)) {
-                sample_row(c, i);
+                sample_row(c, c->rows[i]);
             }
         });
     }
-    for (size_t i = 0; i < n; i++) {
-        if (worth <= 1 || !lm::needs_no_context(c->rows[i].sampler)) {
-            sample_row(c, i);
+    for (lm_row & r : c->rows) {
+        if (worth <= 1 || !lm::needs_no_context(r.sampler)) {
+            sample_row(c, r);
         }
+        forget_guesses(c, r);
     }
     const llama_vocab * vocab = llama_model_get_vocab(llama_get_model(c->ctx));
     return std::all_of(c->rows.begin(), c->rows.end(), [&](const lm_row & r) {
@@ -116,7 +141,7 @@ static void decode(lm_context * c) {
     for (int32_t step = 1; c->code == LM_OK && sample_rows(c) && step < c->n_steps && !c->hold.load(std::memory_order_relaxed); step++) {
         for (size_t i = 0; i < c->rows.size(); i++) {
             const int32_t at = c->rows[i].index;
-            c->token[at]     = c->sampled[i * c->n_steps + step - 1];
+            c->token[at]     = c->rows[i].tokens[step - 1];
             c->pos[at]++;
         }
         // llama.cpp takes back what a failed decode has put into memory; the next one will say why it failed
@@ -191,16 +216,19 @@ int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * p
         }
         c->rows.assign(rows, rows + n_rows);
         c->n_steps = n_rows == n ? n_steps : 1;
-        c->sampled.resize(n_rows * c->n_steps);
-        size_t n_probs = 0;
-        for (int32_t i = 0; i < n_rows; i++) {
-            c->rows[i].tokens = &c->sampled[i * c->n_steps];
-            n_probs += c->rows[i].n_probs * c->n_steps;
+        size_t n_sampled = 0, n_probs = 0;
+        for (const lm_row & r : c->rows) {
+            n_sampled += c->n_steps + r.n_draft;
+            n_probs += (c->n_steps + r.n_draft) * r.n_probs;
         }
+        c->sampled.resize(n_sampled);
         c->probs.resize(n_probs);
-        for (int32_t i = 0, at = 0; i < n_rows && n_probs > 0; i++) {
-            c->rows[i].probs = &c->probs[0] + at;
-            at += c->rows[i].n_probs * c->n_steps;
+        n_sampled = n_probs = 0;
+        for (lm_row & r : c->rows) {
+            r.tokens = c->sampled.data() + n_sampled;
+            r.probs  = c->probs.data() + n_probs;
+            n_sampled += c->n_steps + r.n_draft;
+            n_probs += (c->n_steps + r.n_draft) * r.n_probs;
         }
         {
             std::lock_guard<std::mutex> lock(c->mu);

@@ -1,0 +1,38 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+	"github.com/lm-sandbox/lm-sandbox/llama/hub"
+)
+
+// A text that is repeated is guessed from its first time. A draft model is set in the
+// same way: Speculative{DraftModel: "small.gguf"}.
+func ExampleSpeculative() {
+	ctx := context.Background()
+	m, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	e, err := engine.Open(ctx, m.Path, engine.Params{NCtx: 1024, NThreads: 1, Speculative: engine.Speculative{NGram: 3}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer e.Close()
+	prompt := "one two three four five six seven eight. one two three four five six seven eight. one two three"
+	for d, err := range e.Generate(ctx, engine.Request{Prompt: prompt, MaxTokens: 5, Sampling: greedy()}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(d.Text)
+		if d.Result != nil {
+			fmt.Println("\nguessed:", d.Result.Usage.Accepted > 0)
+		}
+	}
+	// Output:
+	//  four five six seven eight
+	// guessed: true
+}

@@ -1,0 +1,169 @@
+package engine
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+)
+
+// guesser decides what a step guesses of the tokens behind those that it computes.
+type guesser struct {
+	ngram int
+	most  int // guesses of one sequence
+	batch int // tokens of a step
+	model *draftModel
+	cost  guessCost
+}
+
+// guesses are what a sequence has been guessed to go on with.
+type guesses struct {
+	odds              [2]odds // of NGram and of the draft model
+	drafted, accepted int
+}
+
+// odds counts which guesses were right, the last ones most.
+type odds struct{ right, tried float64 }
+
+// recent is how much a guess counts when the next one is decided.
+const recent = 0.95
+
+func (o *odds) add(right, wrong int) {
+	for range right {
+		o.right, o.tried = o.right*recent+1, o.tried*recent+1
+	}
+	for range wrong {
+		o.right, o.tried = o.right*recent, o.tried*recent+1
+	}
+}
+
+// next is the probability that the next guess is right: at first so high that it is
+// found out.
+func (o *odds) next() float64 { return (o.right + 0.8) / (o.tried + 1) }
+
+// plan guesses for the sequences of a step, all of which generate, and decides how many
+// guesses are computed. The draft model, where it is asked, comes later.
+func (g *guesser) plan(feeds []feed) {
+	for i := range feeds {
+		if feeds[i].n > 1 || !feeds[i].sample {
+			return
+		}
+	}
+	for i := range feeds {
+		f := &feeds[i]
+		seq := f.seq
+		most := min(g.most, seq.limit-seq.length()-1, seq.leaf.room()-len(seq.tokens))
+		if most <= 0 || seq.process != nil {
+			continue
+		}
+		if g.ngram > 0 {
+			f.guess = repeated(seq.tokens, g.ngram, most)
+		}
+		if f.most = len(f.guess); f.most == 0 && g.model != nil {
+			f.by, f.most = byModel, most
+		}
+	}
+	g.choose(feeds)
+}
+
+// Who guessed.
+const (
+	byNGram = iota
+	byModel
+)
+
+// asks says that the draft model is to guess.
+func (f *feed) asks() bool { return f.by == byModel && f.draft > 0 }
+
+// choose gives guesses to sequences one by one, as long as what one more is likely to
+// save is worth more than it costs: while it makes the step's tokens per time more.
+func (g *guesser) choose(feeds []feed) {
+	room := g.batch - len(feeds)
+	tokens, took := float64(len(feeds)), g.cost.step(len(feeds))
+	for k, more := 1, true; more; k++ {
+		more = false
+		for i := range feeds {
+			f := &feeds[i]
+			if f.draft != k-1 || f.most < k || room == 0 {
+				continue
+			}
+			gain := math.Pow(f.seq.guesses.odds[f.by].next(), float64(k))
+			cost := g.cost.token
+			if f.by == byModel {
+				cost += g.cost.model
+			}
+			if gain*took > cost*tokens {
+				tokens, took = tokens+gain, took+cost
+				f.draft, more = k, true
+				room--
+			}
+		}
+	}
+}
+
+// repeated is what followed when the last n tokens were there before, latest first: up
+// to most tokens, nothing where they were not.
+func repeated(tokens []llama.Token, n, most int) []llama.Token {
+	if len(tokens) <= n {
+		return nil
+	}
+	end := len(tokens) - n
+	last := tokens[end:]
+	for i := end - 1; i >= 0; i-- {
+		if tokens[i] == last[0] && slices.Equal(tokens[i:i+n], last) {
+			return tokens[i+n : min(i+n+most, len(tokens))]
+		}
+	}
+	return nil
+}
+
+// ask lets the draft model guess for those sequences that have been given guesses of it.
+func (g *guesser) ask(feeds []feed) {
+	if g.model == nil || !slices.ContainsFunc(feeds, func(f feed) bool { return f.asks() }) {
+		return
+	}
+	begin := time.Now()
+	if n := g.model.guess(feeds); n > 0 {
+		g.cost.drafted(time.Since(begin), n)
+	}
+}
+
+// observe learns from a step that has been computed in that time.
+func (g *guesser) observe(feeds []feed, took time.Duration) {
+	drafted := 0
+	for i := range feeds {
+		f := &feeds[i]
+		if f.n > 1 || !f.sample {
+			return
+		}
+		drafted += f.draft
+		right := common(f.guess, f.tokens)
+		wrong := 0
+		if right < min(len(f.guess), len(f.tokens)) {
+			wrong = 1
+		}
+		s := &f.seq.guesses
+		// guesses that were not computed tell as much: they cost nothing
+		s.odds[f.by].add(right, wrong)
+		s.drafted += f.draft
+		s.accepted += min(right, f.draft)
+		if f.by == byModel && f.draft == 0 {
+			s.odds[byModel].forget()
+		}
+	}
+	g.cost.observe(took.Seconds(), len(feeds), drafted)
+}
+
+// forget lets what is not tried any more be tried again some time.
+func (o *odds) forget() { o.right, o.tried = o.right*0.99, o.tried*0.99 }
+
+// drafted are the tokens guessed in a step, and those of them that were right.
+func drafted(feeds []feed) (drafted, accepted uint64) {
+	for i := range feeds {
+		f := &feeds[i]
+		drafted += uint64(f.draft)
+		accepted += uint64(min(f.draft, common(f.guess, f.tokens)))
+	}
+	return drafted, accepted
+}
