@@ -28,6 +28,8 @@ type answerUsage struct {
 	Cached   int `json:"cached"`
 	Computed int `json:"computed"`
 	Output   int `json:"output"`
+	Drafted  int `json:"drafted,omitempty"`
+	Accepted int `json:"accepted,omitempty"`
 }
 
 type answerTimings struct {
