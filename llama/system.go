@@ -1,10 +1,14 @@
 package llama
 
-import "github.com/lm-sandbox/lm-sandbox/llama/internal/native"
+import (
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
+	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
+)
 
 // System describes the llama.cpp in this program.
 type System struct {
 	Version  string // of llama.cpp
+	Tree     string // the git tree hash of its sources
 	Features string // of the CPU, as the library was built for: "CPU : SSE3 = 1 | AVX2 = 1 | …"
 	NThreads int    // the default of ContextParams.NThreads
 }
@@ -20,7 +24,7 @@ func SystemInfo() (System, error) {
 	if err := native.Init(); err != nil {
 		return System{}, fromNative(err, ErrUnsupported, "llama.cpp")
 	}
-	return System{Version: native.Version(), Features: native.SystemInfo(), NThreads: native.NThreadsDefault()}, nil
+	return System{Version: native.Version(), Tree: llamacpp.Tree, Features: native.SystemInfo(), NThreads: native.NThreadsDefault()}, nil
 }
 
 // Device is something that llama.cpp computes on.

@@ -55,7 +55,7 @@ func checkLlama() check {
 		c.Status, c.Detail, c.Remedy = checkFail, err.Error(), "build it again: make build"
 		return c
 	}
-	c.Detail = fmt.Sprintf("%s, tree %.12s, %d threads; built for %s", s.Version, llamacpp.Tree, s.NThreads, strings.TrimRight(s.Features, " |"))
+	c.Detail = fmt.Sprintf("%s, tree %.12s, %d threads; built for %s", s.Version, s.Tree, s.NThreads, strings.TrimRight(s.Features, " |"))
 	return c
 }
 

@@ -20,9 +20,9 @@ type figure struct {
 	met  bool
 }
 
-// value is a cell's median; NaN where it was not measured.
-func (d *data) value(row, setting, metric string) float64 {
-	return median(d.cell(row, setting).values(metric))
+// ours is the median of our cell of a row; NaN where it was not measured.
+func (d *data) ours(row, metric string) float64 {
+	return median(d.cell(row, oursName).values(metric))
 }
 
 // bestOther is the least value of a metric among the settings that are not ours, and
@@ -46,7 +46,7 @@ func (d *data) bestOther(row, metric string) (best float64, setting string) {
 func ratioToBest(row, metric string, most float64) func(*data) figure {
 	return func(d *data) figure {
 		best, setting := d.bestOther(row, metric)
-		x := d.value(row, oursName, metric)
+		x := d.ours(row, metric)
 		return compare(x, best, most, fmt.Sprintf("%s against %s of `%s`", number(x), number(best), setting))
 	}
 }
@@ -55,7 +55,7 @@ func ratioToBest(row, metric string, most float64) func(*data) figure {
 func ratioToRow(row, metric, other, otherMetric string, most float64) func(*data) figure {
 	return func(d *data) figure {
 		best, setting := d.bestOther(other, otherMetric)
-		x := d.value(row, oursName, metric)
+		x := d.ours(row, metric)
 		return compare(x, best, most, fmt.Sprintf("%s against %s of `%s`", number(x), number(best), setting))
 	}
 }
@@ -70,7 +70,7 @@ func compare(x, y, most float64, detail string) figure {
 // atMost is about our value alone.
 func atMost(row, metric string, most float64, unit string) func(*data) figure {
 	return func(d *data) figure {
-		x := d.value(row, oursName, metric)
+		x := d.ours(row, metric)
 		if math.IsNaN(x) {
 			return figure{}
 		}
@@ -106,7 +106,7 @@ func undominated(loads []load) func(*data) figure {
 		var better []string
 		measured := 0
 		for _, l := range loads {
-			wall, gap := d.value(l.row, oursName, l.wall), d.value(l.row, oursName, l.gap)
+			wall, gap := d.ours(l.row, l.wall), d.ours(l.row, l.gap)
 			for _, c := range d.of(l.row) {
 				w, g := median(c.values(l.wall)), median(c.values(l.gap))
 				if strings.HasPrefix(c.Setting, oursName) || math.IsNaN(w+g+wall+gap) {

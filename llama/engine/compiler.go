@@ -95,7 +95,7 @@ func (k *compiler) check(ctx context.Context, g grammarCheck) error {
 
 // compile makes a call; late is what it is where it takes too long, bad where it crashes.
 func compile[A any](ctx context.Context, k *compiler, method string, r any, late, bad error) (answer A, err error) {
-	b, err := encodeWire(nil, r, "ChatRequest")
+	b, err := encodeWire(r, "ChatRequest")
 	if err != nil {
 		return answer, err
 	}

@@ -13,14 +13,17 @@ import (
 	"syscall"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
-	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
 )
 
 // stateKey is the hash of all that states depend on: the model's file, llama.cpp,
 // and how the context is made. Rope settings and control vectors are the model's own.
 func (d *diskCache) stateKey(m *llama.Model, p llama.ContextParams) ([sha256.Size]byte, error) {
+	s, err := llama.SystemInfo()
+	if err != nil {
+		return [sha256.Size]byte{}, err
+	}
 	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%s %s %v %v %v %v %v", diskMagic, llamacpp.Tree, p.TypeK, p.TypeV, p.FlashAttn, p.KVUnified, p.SWAFull)
+	_, _ = fmt.Fprintf(h, "%s %s %v %v %v %v %v", diskMagic, s.Tree, p.TypeK, p.TypeV, p.FlashAttn, p.KVUnified, p.SWAFull)
 	if !p.KVUnified {
 		_, _ = fmt.Fprintf(h, " %d", p.NSeqMax)
 	}

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -191,7 +192,7 @@ func TestEmbedManyCallers(t *testing.T) {
 						}
 						got, err := e.Embed(ctx, mine, engine.EmbedOptions{})
 						if err != nil {
-							if ctx.Err() == nil || err != ctx.Err() {
+							if ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 								t.Errorf("%v, its context: %v", err, ctx.Err())
 							}
 						} else {

@@ -143,7 +143,7 @@ func isolatedCall[A any](ctx context.Context, w *isolated, method, kind string, 
 	if err := ctx.Err(); err != nil {
 		return answer, err
 	}
-	b, err := encodeWire(nil, r, kind)
+	b, err := encodeWire(r, kind)
 	if err != nil {
 		return answer, err
 	}
@@ -158,7 +158,7 @@ func isolatedCall[A any](ctx context.Context, w *isolated, method, kind string, 
 func isolatedStream[D any](ctx context.Context, w *isolated, method, kind string, r any, resultOf func(*D) **Result) iter.Seq2[D, error] {
 	return func(yield func(D, error) bool) {
 		var zero D
-		b, err := encodeWire(nil, r, kind)
+		b, err := encodeWire(r, kind)
 		if err != nil {
 			yield(zero, err)
 			return

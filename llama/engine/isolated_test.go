@@ -293,6 +293,20 @@ func openFiles(t *testing.T) int {
 	return len(files)
 }
 
+// TestCompileBudget: what a request brings is compiled within the budget or refused,
+// with a chat and without.
+func TestCompileBudget(t *testing.T) {
+	e := isolated(t, engine.Params{ChatTemplate: `{{ messages[0].content }}`, CompileBudget: time.Nanosecond})
+	for _, r := range []engine.Request{{Grammar: `root ::= "a"`}, {Schema: []byte(`{"type":"null"}`)}, {Choices: []string{"a"}}} {
+		r.Prompt = "x"
+		_, err := collect(t, t.Context(), e, r)
+		require.ErrorIs(t, err, llama.ErrGrammarBudget)
+	}
+	_, err := collectChat(t, e, engine.ChatRequest{Messages: user("x")})
+	require.ErrorIs(t, err, llama.ErrChatTemplate)
+	generate(t, e, engine.Request{Prompt: "x", MaxTokens: 1})
+}
+
 // hostile is a chat template that does what its message says.
 const hostile = `{% macro down(n) %}{{ down(n + 1) }}{% endmacro %}` +
 	`{% for m in messages %}{% if m.content == "loop" %}{% for i in range(2000000000) %}{% endfor %}{% elif m.content == "crash" %}{{ down(0) }}{% endif %}{{ m.content }}{% endfor %}`

@@ -36,8 +36,6 @@ func newParking(most int64, whole bool) *parking {
 	return &parking{most: most, whole: whole, roots: map[key]*segment{}}
 }
 
-func (g *segment) end() int { return g.start + len(g.tokens) }
-
 // match finds the segment with which most tokens of a prompt end.
 func (p *parking) match(k key, prompt []llama.Token) (at *segment, n int) {
 	at = p.root(k)

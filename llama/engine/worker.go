@@ -108,10 +108,8 @@ type servedCall struct {
 
 // workerMethods are what a worker can be asked for, once it is open.
 var workerMethods = map[string]func(c *servedCall, request []byte) (reply any, err error){
-	"generate": func(c *servedCall, request []byte) (any, error) {
-		return serveStream(c, request, c.server.engine.Generate)
-	},
-	"chat": func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.chat) },
+	"generate": func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.generate) },
+	"chat":     func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.chat) },
 	"count": func(c *servedCall, request []byte) (any, error) {
 		return serveCall(c, request, c.server.engine.CountTokens)
 	},
@@ -180,11 +178,11 @@ func (c *servedCall) serve(payload []byte) {
 	reply, err := c.run(payload)
 	end := callEnd{Err: newWireError(err)}
 	if reply != nil {
-		if end.Reply, err = encodeWire(nil, reply, "reply"); err != nil {
+		if end.Reply, err = encodeWire(reply, "reply"); err != nil {
 			end.Err = newWireError(err)
 		}
 	}
-	b, err := encodeWire(nil, end, "end")
+	b, err := encodeWire(end, "end")
 	c.server.mu.Lock()
 	delete(c.server.calls, c.id)
 	c.server.mu.Unlock()
@@ -255,7 +253,7 @@ var errPreflight = errors.New("engine: refused by the preflight")
 
 // CheckModel asks the other process.
 func (c *servedCall) CheckModel(ctx context.Context, need llama.MemoryNeed) error {
-	b, err := encodeWire(nil, need, "MemoryNeed")
+	b, err := encodeWire(need, "MemoryNeed")
 	if err != nil {
 		return err
 	}
@@ -276,7 +274,7 @@ func (c *servedCall) CheckModel(ctx context.Context, need llama.MemoryNeed) erro
 
 // delta sends a piece of the answer, and waits while too many are on the way.
 func (c *servedCall) delta(d any) error {
-	b, err := encodeWire(nil, d, "delta")
+	b, err := encodeWire(d, "delta")
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func (s *session) call(ctx context.Context, method string, request []byte) (*wor
 	if deadline, ok := ctx.Deadline(); ok {
 		r.Timeout = max(1, time.Until(deadline))
 	}
-	b, err := encodeWire(nil, r, "call")
+	b, err := encodeWire(r, "call")
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (c *workerCall) finish() frame {
 
 // answer replies to a frameAsk.
 func (c *workerCall) answer(v any) error {
-	b, err := encodeWire(nil, v, "answer")
+	b, err := encodeWire(v, "answer")
 	if err != nil {
 		return err
 	}

@@ -226,9 +226,9 @@ func decodeWire[T any](b []byte) (v T, err error) {
 	return v, r.err
 }
 
-// encodeWire appends v; place is its name in errors.
-func encodeWire(b []byte, v any, place string) ([]byte, error) {
-	return appendValue(b, reflect.ValueOf(v), place)
+// encodeWire is the bytes of v; place is its name in errors.
+func encodeWire(v any, place string) ([]byte, error) {
+	return appendValue(nil, reflect.ValueOf(v), place)
 }
 
 // typeHash tells apart programs whose types differ, so that none reads what

@@ -55,7 +55,7 @@ func newWireError(err error) (w wireError) {
 		if !errors.As(err, target.Interface()) {
 			continue
 		}
-		value, codec := encodeWire(nil, target.Elem().Elem().Interface(), t.String())
+		value, codec := encodeWire(target.Elem().Elem().Interface(), t.String())
 		if codec == nil {
 			w.Types = append(w.Types, wireTyped{uint(i), value})
 			w.Whole = w.Whole || any(err) == target.Elem().Interface()

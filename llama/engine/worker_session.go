@@ -187,7 +187,7 @@ func (s *session) kill() {
 
 // open makes a new process ready.
 func (s *session) open(ctx context.Context, r openRequest, preflight Preflight, progress func(float32)) (openReply, error) {
-	b, err := encodeWire(nil, r, "")
+	b, err := encodeWire(r, "")
 	if err != nil {
 		return openReply{}, err
 	}

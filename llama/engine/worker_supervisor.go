@@ -31,11 +31,11 @@ type supervisor struct {
 	cancel   context.CancelFunc
 }
 
-// start is a session that is being made; done is closed when one of the others is set.
+// start is a session that is being made; done is closed when it is there, or err says
+// why not.
 type start struct {
-	done    chan struct{}
-	session *session
-	err     error
+	done chan struct{}
+	err  error
 }
 
 // begin starts the first process.

@@ -80,7 +80,7 @@ func TestFieldsCross(t *testing.T) {
 			for _, place := range refused {
 				require.Contains(t, test.refused, place, "a field that cannot cross: handle it, or refuse it by a test here")
 			}
-			b, err := encodeWire(nil, v.Interface(), v.Type().Name())
+			b, err := encodeWire(v.Interface(), v.Type().Name())
 			require.NoError(t, err)
 			back := reflect.New(v.Type())
 			r := wireReader{b: b}
@@ -94,7 +94,7 @@ func TestFieldsCross(t *testing.T) {
 			}
 		})
 	}
-	_, err := encodeWire(nil, struct{ F func() }{func() {}}, "Request")
+	_, err := encodeWire(struct{ F func() }{func() {}}, "Request")
 	require.ErrorContains(t, err, "Request.F")
 	require.ErrorAs(t, err, new(*ErrInvalid))
 }

@@ -30,7 +30,7 @@ func (s *workerServer) watch() {
 		if !stuck {
 			continue
 		}
-		if b, err := encodeWire(nil, callEnd{Err: newWireError(errStuck)}, "end"); err == nil && call > 0 {
+		if b, err := encodeWire(callEnd{Err: newWireError(errStuck)}, "end"); err == nil && call > 0 {
 			_ = s.wire.send(frame{frameEnd, call, b}) // as good as it can
 		}
 		s.wire.flush()
