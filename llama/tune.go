@@ -79,7 +79,7 @@ const (
 // Tune looks for a form of a model that this CPU computes faster: for some quantisations llama.cpp has no fast matrix products
 // on some CPUs. It writes the file with other types of weights, measures both by turns, and keeps the one with the fastest
 // prefill within the bounds. What it found is kept for the file, llama.cpp's version, the CPU and p; the next call answers at
-// once. It takes a minute for a small model on an idle machine, needs memory for two models and a disk for one, and measures
+// once. It takes a minute for a small model on an idle machine, needs memory and disk for all that is tried, and measures
 // the CPU only.
 //
 // # Errors

@@ -21,11 +21,11 @@ const modelRefHelp = `default, gemma3-270m, a file, an https:// address or hf:OW
 func newModel(std stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "model",
-		Short: "download and list models",
+		Short: "download, list, quantise and tune models",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newModelPull(std), newModelList(std))
+	cmd.AddCommand(newModelPull(std), newModelList(std), newModelQuantize(std), newModelTune(std))
 	return cmd
 }
 
