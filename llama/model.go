@@ -194,8 +194,8 @@ func (m *Model) Close() error {
 		return errorf(ErrInUse, "close the model's %d contexts first", m.contexts)
 	}
 	m.closed = true
-	m.native.Free()
 	m.plan.close()
+	m.native.Free() // and gives back what free memory there is
 	return nil
 }
 

@@ -3,6 +3,9 @@
 #include "llama.h"
 
 #include <vector>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 // Implemented in Go; false stops the load.
 extern "C" bool lmGoProgress(uintptr_t handle, float fraction);
@@ -53,6 +56,10 @@ int32_t lm_model_load(const char * path, const lm_model_params * p, llama_model 
 void lm_model_free(llama_model * m) {
     lm::guard(nullptr, [&]() -> int32_t {
         llama_model_free(m);
+#ifdef __GLIBC__
+        // each thread has allocated in an arena of its own, and glibc keeps what is free in them: a megabyte for each load
+        malloc_trim(0);
+#endif
         return LM_OK;
     });
 }
