@@ -23,6 +23,7 @@ type turn struct {
 	held    bool
 	since   time.Time     // of held, or of the last look at used
 	ready   chan struct{} // while waiting; closed by a grant or an interruption
+	stopped bool          // an interruption came before the wait
 }
 
 // take gives t the turn; it reports false where interrupt came first. Who holds it
@@ -37,6 +38,12 @@ func (s *turns) take(t *turn) bool {
 			return true
 		}
 		s.release(t)
+	}
+	if t.stopped {
+		t.stopped = false
+		s.grant()
+		s.mu.Unlock()
+		return false
 	}
 	t.used = max(t.used, s.clock)
 	s.waiting = append(s.waiting, t)
@@ -78,7 +85,8 @@ func (s *turns) give(t *turn) {
 	}
 }
 
-// interrupt ends the wait of t, if it waits.
+// interrupt ends the wait of t, or else, unless t has the turn, the next one: who waits
+// says so before it gets here.
 func (s *turns) interrupt(t *turn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,6 +97,7 @@ func (s *turns) interrupt(t *turn) {
 			return
 		}
 	}
+	t.stopped = !t.held
 }
 
 func (s *turns) charge(t *turn) {
@@ -144,7 +153,8 @@ func (c *Context) GiveTurn() {
 	}
 }
 
-// InterruptTurn ends a wait in TakeTurn. Any goroutine may call it; nil-safe.
+// InterruptTurn ends a wait in TakeTurn, or the next one where the context neither waits
+// nor has the turn. Any goroutine may call it; nil-safe.
 func (c *Context) InterruptTurn() {
 	if c != nil {
 		c.model.turns.interrupt(&c.turn)

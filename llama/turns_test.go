@@ -79,3 +79,26 @@ func TestTurnsThreads(t *testing.T) {
 	require.True(t, s.take(other))
 	require.GreaterOrEqual(t, other.used, time.Hour)
 }
+
+// TestTurnsInterruptedEarly: an interruption that comes just before the wait is not lost,
+// whoever has the turn for however long.
+func TestTurnsInterruptedEarly(t *testing.T) {
+	s := &turns{total: 2, free: 2}
+	holder, other := &turn{threads: 2}, &turn{threads: 2}
+	require.True(t, s.take(holder))
+	s.interrupt(holder)
+	require.True(t, s.take(holder), "who has the turn keeps it")
+	s.interrupt(other)
+	got := make(chan bool)
+	go func() { got <- s.take(other) }()
+	select {
+	case ok := <-got:
+		require.False(t, ok)
+	case <-time.After(10 * time.Second):
+		t.Fatal("the interruption was lost")
+	}
+	s.give(holder)
+	require.True(t, s.take(other), "once")
+	s.give(other)
+	require.Equal(t, 2, s.free)
+}
