@@ -193,7 +193,8 @@ func (d *contextDecoder) hasWindow(id llama.SeqID, n int) bool {
 	return w == 0 || d.ctx.Memory().PosMin(id) <= llama.Pos(max(0, n-w))
 }
 
-// truncate to nothing works with every kind of memory.
+// truncate to nothing works with every kind of memory. What lies before a sliding window is
+// given to other tokens: a sequence that is cut may lack what its next token attends to.
 func (d *contextDecoder) truncate(id llama.SeqID, n int) bool {
 	from := llama.Pos(n)
 	if n == 0 {
@@ -203,7 +204,7 @@ func (d *contextDecoder) truncate(id llama.SeqID, n int) bool {
 	if err != nil {
 		d.log.Error("engine: the cells of a sequence were not freed", "sequence", id, "error", err)
 	}
-	return err == nil
+	return err == nil && (n == 0 || d.hasWindow(id, n))
 }
 
 func (d *contextDecoder) shift(id llama.SeqID, keep, n int) bool {

@@ -29,7 +29,7 @@ func (s *scheduler) parkMarked() {
 		return
 	}
 	for _, seq := range s.running {
-		if seq.mark > 0 && seq.mark == seq.past {
+		if seq.mark > 0 && seq.mark == seq.past && !seq.apart {
 			s.save(seq.leaf, seq.key, seq.tokens[:seq.past])
 			seq.mark = 0
 		}
