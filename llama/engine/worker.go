@@ -189,6 +189,13 @@ func (c *servedCall) serve(payload []byte) {
 	if err == nil {
 		err = c.server.wire.send(frame{frameEnd, c.id, b})
 	}
+	if err == nil {
+		return
+	}
+	// The answer is too long; that it is can be told.
+	if b, err = encodeWire(callEnd{Err: newWireError(err)}, "end"); err == nil {
+		err = c.server.wire.send(frame{frameEnd, c.id, b})
+	}
 	if err != nil {
 		panic(err) // the caller must not wait for ever
 	}

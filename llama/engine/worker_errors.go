@@ -29,7 +29,6 @@ var wireTypes = []reflect.Type{
 	reflect.TypeFor[*llama.ErrInsufficientMemory](),
 	reflect.TypeFor[*llama.DecodeError](),
 	reflect.TypeFor[*llama.PlaceError](),
-	reflect.TypeFor[*llama.PlaceError](),
 }
 
 // wireError is an error on its way. The zero value is none.

@@ -60,6 +60,7 @@ type frame struct {
 type wire struct {
 	conn io.ReadWriteCloser
 	in   *bufio.Reader
+	most int // bytes of a payload
 
 	mu     sync.Mutex
 	more   *sync.Cond
@@ -69,7 +70,7 @@ type wire struct {
 }
 
 func newWire(conn io.ReadWriteCloser) *wire {
-	w := &wire{conn: conn, in: bufio.NewReaderSize(conn, 64<<10), done: make(chan struct{})}
+	w := &wire{conn: conn, in: bufio.NewReaderSize(conn, 64<<10), most: mostFrame, done: make(chan struct{})}
 	w.more = sync.NewCond(&w.mu)
 	go w.sender()
 	return w
@@ -77,7 +78,7 @@ func newWire(conn io.ReadWriteCloser) *wire {
 
 // send never blocks. What is sent after close, or to a process that is gone, is lost.
 func (w *wire) send(f frame) error {
-	if len(f.payload) > mostFrame {
+	if len(f.payload) > w.most {
 		return errors.New("engine: more than 1 GiB at once cannot cross to or from the worker")
 	}
 	w.mu.Lock()
