@@ -61,7 +61,12 @@ func TestCancelByContext(t *testing.T) {
 		defer cancel()
 		word := generate(t, e, engine.Request{Prompt: france, MaxTokens: 1, Sampling: greedy()}).tokens[0]
 		before := e.Stats()
-		time.AfterFunc(20*time.Millisecond, cancel)
+		go func() {
+			for ctx.Err() == nil && e.Stats().PromptTokens == before.PromptTokens {
+				time.Sleep(time.Millisecond)
+			}
+			cancel()
+		}()
 		a, err := collect(t, ctx, e, engine.Request{Tokens: slices.Repeat([]llama.Token{word}, 1000)})
 		require.Equal(t, context.Canceled, err)
 		require.Zero(t, a.result.Usage.Output)
@@ -182,7 +187,7 @@ func TestQueueFull(t *testing.T) {
 	<-started
 	var queued error
 	wg.Go(func() { _, queued = collect(t, ctx, e, endless()) })
-	require.Eventually(t, func() bool { return e.Stats().Waiting == 1 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return e.Stats().Waiting == 1 }, time.Minute, time.Millisecond)
 	_, err := collect(t, context.Background(), e, endless())
 	require.ErrorIs(t, err, engine.ErrBusy)
 	require.Equal(t, uint64(1), e.Stats().Rejected)

@@ -358,7 +358,7 @@ func TestWorkerEndsWithItsParent(t *testing.T) {
 			require.NoError(t, cmd.Process.Signal(signal))
 			_ = cmd.Wait()
 			for _, pid := range []int{worker, compiler} {
-				require.Eventually(t, func() bool { return gone(pid) }, 5*time.Second, time.Millisecond)
+				require.Eventually(t, func() bool { return gone(pid) }, 30*time.Second, time.Millisecond)
 			}
 		})
 	}
