@@ -48,7 +48,7 @@ func ExampleTune() {
 		log.Fatal(err)
 	}
 	for _, c := range r.Candidates {
-		fmt.Printf("%s: prefill %.2f times, decode %.2f times, divergence %.5f: %s\n", c.Type, c.PrefillGain, c.DecodeGain, c.KL, c.Verdict)
+		fmt.Printf("%s: prefill %.2f times, decode %.2f times, loss %.5f: %s\n", c.Type, c.PrefillGain, c.DecodeGain, c.Loss, c.Verdict)
 	}
 	fmt.Println("load", r.Path)
 }

@@ -243,6 +243,14 @@ func readGGUF(r io.Reader, size int64) (map[string]ggufValue, []ggufTensor, erro
 		kv[key] = v
 	}
 	tensors, err := g.tensors(nTensors)
+	align := uint64(ggufAlignment)
+	if v, ok := kv["general.alignment"]; ok && v.n > 0 {
+		align = uint64(v.n)
+	}
+	data := (uint64(size-g.left) + align - 1) / align * align
+	for i := range tensors {
+		tensors[i].at += data
+	}
 	return kv, tensors, err
 }
 

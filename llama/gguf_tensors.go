@@ -11,6 +11,7 @@ type ggufTensor struct {
 	name string
 	dims []uint64
 	kind uint32 // ggml_type
+	at   uint64 // of its data in the file
 }
 
 // weightTypes are the types that the matrix product takes as weights. Others (integers, F64, the types that quantise
@@ -66,7 +67,7 @@ func (g *ggufReader) tensors(n uint64) ([]ggufTensor, error) {
 			return nil, err
 		}
 		t.kind = uint32(kind)
-		if err := g.skip(8); err != nil { // its offset
+		if t.at, err = g.uint(8); err != nil {
 			return nil, err
 		}
 		out = append(out, t)

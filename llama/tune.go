@@ -18,8 +18,10 @@ import (
 
 // TuneParams says how [Tune] looks for a faster form of a model. The zero value is sensible.
 type TuneParams struct {
-	// MaxKL is how far the tuned model's predictions may be from the file's: the mean over the text of the Kullback-Leibler
-	// divergence of the next token's probabilities, in nats; 0 = 0.001, below which texts do not tell the two apart.
+	// MaxKL is how much a candidate may lose. What the file says exactly, its weights as 16-bit floats compute; the file itself
+	// differs from that, since llama.cpp rounds activations for quantised weights. A loss is how much further away from it a
+	// candidate is than the file: by the mean over the text of the Kullback-Leibler divergence of the next token's
+	// probabilities, in nats. 0 = 0.001, less than a half of what the default model's own rounding makes.
 	MaxKL float64
 	// MinDecode is the least speed of generating, as a part of the file's; 0 = 0.9.
 	MinDecode float64
@@ -44,6 +46,7 @@ type TuneResult struct {
 	Path       string          `json:"path"` // to be loaded: the model's own file where none is better
 	Type       string          `json:"type"` // of the file at Path; "" = the model's own
 	File       TuneFigures     `json:"file"` // the model's own file
+	KL         float64         `json:"kl"`   // its divergence from its weights computed exactly, nats
 	Candidates []TuneCandidate `json:"candidates"`
 	Tokens     int             `json:"tokens"` // of the text
 	Rounds     int             `json:"rounds"`
@@ -61,8 +64,9 @@ type TuneFigures struct {
 type TuneCandidate struct {
 	Type string `json:"type"`
 	TuneFigures
-	KL          float64 `json:"kl"`    // mean, nats
-	Agree       float64 `json:"agree"` // share of the text's tokens for which both hold the same one for the likeliest
+	KL          float64 `json:"kl"`    // divergence from the file's weights computed exactly, nats
+	Loss        float64 `json:"loss"`  // how much of it is more than the file's own: what MaxKL bounds; may be below 0
+	Agree       float64 `json:"agree"` // share of the text's tokens for which it holds the same one for the likeliest as the exact one
 	PrefillGain float64 `json:"prefill_gain"`
 	DecodeGain  float64 `json:"decode_gain"`
 	Verdict     string  `json:"verdict"` // "chosen", or why not
@@ -73,14 +77,14 @@ const (
 	defaultMinDecode = 0.9
 	defaultRounds    = 5
 	leastGain        = 1.1 // of prefill: less is not worth a second file
-	tuneVersion      = 1
+	tuneVersion      = 2
 )
 
 // Tune looks for a form of a model that this CPU computes faster: for some quantisations llama.cpp has no fast matrix products
 // on some CPUs. It writes the file with other types of weights, measures both by turns, and keeps the one with the fastest
 // prefill within the bounds. What it found is kept for the file, llama.cpp's version, the CPU and p; the next call answers at
-// once. It takes a minute for a small model on an idle machine, needs memory and disk for all that is tried, and measures
-// the CPU only.
+// once. It takes a minute for a small model on an idle machine, needs memory and disk for all that is tried and for two bytes
+// for each weight, and measures the CPU only.
 //
 // # Errors
 //
@@ -110,7 +114,10 @@ func Tune(ctx context.Context, path string, p TuneParams) (*TuneResult, error) {
 		return nil, fmt.Errorf("llama: tune: %w", err)
 	}
 	types := slices.DeleteFunc(slices.Clone(p.Types), func(t string) bool { return head.fileType == ftypes[t] && head.quantised })
-	r, err := p.try(ctx, path, dir, types)
+	r, err := p.try(ctx, path, dir, types, head.quantised)
+	if e := os.Remove(tunedFile(dir, exactForm)); !errors.Is(e, os.ErrNotExist) {
+		err = errors.Join(err, e)
+	}
 	if err == nil {
 		err = r.write(dir, path)
 	}
@@ -177,7 +184,7 @@ func (p *TuneParams) place(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("llama: tune: %w", err)
 	}
-	print, err := fingerprint(path)
+	file, err := fingerprint(path)
 	if err != nil {
 		return "", err
 	}
@@ -192,12 +199,14 @@ func (p *TuneParams) place(path string) (string, error) {
 		}
 	}
 	h := sha256.New()
-	_, _ = fmt.Fprintf(h, "%d\n%s\n%d\n%s\n%s\n%s\n", tuneVersion, print, st.ModTime().UnixNano(), llamacpp.Tree, native.SystemInfo(), cpu)
+	_, _ = fmt.Fprintf(h, "%d\n%s\n%d\n%s\n%s\n%s\n", tuneVersion, file, st.ModTime().UnixNano(), llamacpp.Tree, native.SystemInfo(), cpu)
 	_, _ = fmt.Fprintf(h, "%v %v %v %d\n%s", p.MaxKL, p.MinDecode, p.Types, p.NThreads, p.Text)
 	return filepath.Join(dir, hex.EncodeToString(h.Sum(nil)[:16])), nil
 }
 
 func tunedFile(dir, name string) string { return filepath.Join(dir, name+".gguf") }
+
+const exactForm = "exact"
 
 const tunedResult = "result.json"
 

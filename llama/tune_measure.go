@@ -86,7 +86,7 @@ func (s *subject) figures() TuneFigures {
 }
 
 // try makes and measures the candidates.
-func (p *TuneParams) try(ctx context.Context, path, dir string, types []string) (_ *TuneResult, err error) {
+func (p *TuneParams) try(ctx context.Context, path, dir string, types []string, quantised bool) (_ *TuneResult, err error) {
 	stage := func(format string, args ...any) {
 		if p.Progress != nil {
 			p.Progress(fmt.Sprintf(format, args...))
@@ -121,11 +121,29 @@ func (p *TuneParams) try(ctx context.Context, path, dir string, types []string) 
 		return nil, errorf(ErrInvalidParam, "tune: %d tokens are what the text has, or the model was trained for: want at least %d", len(toks), leastText)
 	}
 	r := &TuneResult{Path: path, Tokens: len(toks)}
+	exact := file
+	if quantised {
+		stage("exact form")
+		temp := tunedFile(dir, exactForm)
+		if err := Quantize(ctx, path, temp, QuantizeParams{Type: "F16", NThreads: p.NThreads, AllowRequantize: true}); err != nil {
+			return nil, err
+		}
+		if exact, err = openSubject(ctx, exactForm, temp, p.NThreads); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, exact.close()) }() // idempotent
+		if r.KL, _, err = divergence(ctx, exact, file, toks); err != nil {
+			return nil, err
+		}
+	}
 	for _, t := range types {
 		c := TuneCandidate{Type: t}
 		stage("%s: quantising", t)
 		temp := tunedFile(dir, t)
 		if err := Quantize(ctx, path, temp, QuantizeParams{Type: t, NThreads: p.NThreads, AllowRequantize: true}); err != nil {
+			return nil, err
+		}
+		if err := refine(ctx, path, temp); err != nil {
 			return nil, err
 		}
 		s, err := open(t, temp)
@@ -134,13 +152,18 @@ func (p *TuneParams) try(ctx context.Context, path, dir string, types []string) 
 		}
 		c.Bytes = s.bytes
 		stage("%s: divergence", t)
-		if c.KL, c.Agree, err = divergence(ctx, file, s, toks); err != nil {
+		if c.KL, c.Agree, err = divergence(ctx, exact, s, toks); err != nil {
 			return nil, err
 		}
-		if !(c.KL <= p.MaxKL) {
-			c.Verdict = fmt.Sprintf("the divergence is above %g", p.MaxKL)
+		if c.Loss = c.KL - r.KL; !(c.Loss <= p.MaxKL) {
+			c.Verdict = fmt.Sprintf("the loss is above %g", p.MaxKL)
 		}
 		r.Candidates = append(r.Candidates, c)
+	}
+	if exact != file {
+		if err := exact.close(); err != nil { // its memory
+			return nil, err
+		}
 	}
 	if r.Rounds, err = p.race(ctx, subjects, toks, stage); err != nil {
 		return nil, err

@@ -61,6 +61,22 @@ func TestTune(t *testing.T) {
 	require.NoError(t, m.Close())
 }
 
+// Of a Q4_1 file Q8_0 is the same weights, nearly.
+func TestTuneQ4_1(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "q4_1.gguf")
+	require.NoError(t, llama.Quantize(t.Context(), fixture.Llama(1).Write(t), path, llama.QuantizeParams{Type: "Q4_1", Pure: true}))
+	dir := t.TempDir()
+	r, err := llama.Tune(t.Context(), path, llama.TuneParams{Dir: dir, MaxKL: 1, MinDecode: 1e-9, Rounds: 1, NThreads: 1})
+	require.NoError(t, err)
+	require.Positive(t, r.KL)
+	require.Len(t, r.Candidates, 2)
+	require.Less(t, math.Abs(r.Candidates[0].Loss), r.Candidates[1].Loss/10, "Q8_0 beside Q4_0")
+	require.InDelta(t, r.Candidates[0].KL-r.KL, r.Candidates[0].Loss, 1e-12)
+	kept, err := filepath.Glob(filepath.Join(dir, "*", "exact.gguf"))
+	require.NoError(t, err)
+	require.Empty(t, kept)
+}
+
 // What loses more than the bound, or is slower, is not taken, and nothing of it stays.
 func TestTuneBounds(t *testing.T) {
 	path := fixture.Llama(1).Write(t)
@@ -75,7 +91,7 @@ func TestTuneBounds(t *testing.T) {
 			require.Empty(t, r.Type)
 			require.Equal(t, path, r.Path)
 			for _, c := range r.Candidates {
-				require.Contains(t, c.Verdict, map[string]string{"divergence": "divergence is above", "decode": "generating is below"}[name])
+				require.Contains(t, c.Verdict, map[string]string{"divergence": "the loss is above", "decode": "generating is below"}[name])
 			}
 			kept, err := filepath.Glob(filepath.Join(p.Dir, "*", "*.gguf"))
 			require.NoError(t, err)

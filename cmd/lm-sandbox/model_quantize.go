@@ -80,7 +80,7 @@ MODEL is ` + modelRefHelp + `.`,
 			return err
 		},
 	}
-	cmd.Flags().Float64Var(&p.MaxKL, "max-kl", 0, "most `divergence` of the predictions, in nats per token; 0: 0.001")
+	cmd.Flags().Float64Var(&p.MaxKL, "max-kl", 0, "most `loss`: divergence of the predictions beyond the file's own rounding, in nats per token; 0: 0.001")
 	cmd.Flags().Float64Var(&p.MinDecode, "min-decode", 0, "least `part` of the model's own speed of generating; 0: 0.9")
 	cmd.Flags().StringSliceVar(&p.Types, "types", nil, "`types` of weights to try (default Q8_0,Q4_0)")
 	cmd.Flags().IntVarP(&p.NThreads, "threads", "t", 0, "`number` of CPU threads; 0: one for each physical core")
@@ -91,11 +91,11 @@ MODEL is ` + modelRefHelp + `.`,
 
 func writeTuned(out io.Writer, r *llama.TuneResult) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "\tMB\tprefill\tdecode\tdivergence\t\n") // Flush has the error
+	fmt.Fprintf(w, "\tMB\tprefill\tdecode\tloss\t\n") // Flush has the error
 	fmt.Fprintf(w, "own\t%.0f\t%.1f/s\t%.1f/s\t0\t\n", float64(r.File.Bytes)/1e6, r.File.Prefill, r.File.Decode)
 	for _, c := range r.Candidates {
 		fmt.Fprintf(w, "%s\t%.0f\t%.1f/s (%.2f)\t%.1f/s (%.2f)\t%.5f\t%s\n",
-			c.Type, float64(c.Bytes)/1e6, c.Prefill, c.PrefillGain, c.Decode, c.DecodeGain, c.KL, c.Verdict)
+			c.Type, float64(c.Bytes)/1e6, c.Prefill, c.PrefillGain, c.Decode, c.DecodeGain, c.Loss, c.Verdict)
 	}
 	return w.Flush()
 }
