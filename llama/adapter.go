@@ -50,10 +50,10 @@ func LoadAdapter(m *Model, path string) (*Adapter, error) {
 	if err != nil {
 		return nil, err
 	}
+	fitting.RLock() // first, as newContext does
+	defer fitting.RUnlock()
 	m.adapting.Lock()
 	defer m.adapting.Unlock()
-	fitting.RLock()
-	defer fitting.RUnlock()
 	na, err := native.LoadAdapter(m.native, path)
 	if err != nil {
 		return nil, fromNative(err, ErrAdapter, "adapter "+path)
