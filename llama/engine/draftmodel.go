@@ -22,6 +22,7 @@ type draftModel struct {
 	have     [][]llama.Token // of each sequence: what memory has
 	guesses  [][]llama.Token // of each sequence: storage
 	most     int             // tokens of one sequence
+	promised int             // cells that the sequences which are followed are going to need, beside those they have
 	vocab    llama.Token     // tokens of the larger model
 	log      *slog.Logger
 }
@@ -124,17 +125,26 @@ func (d *draftModel) guess(feeds []feed) int {
 
 // draft goes on with the sequences, all of them at once.
 func (d *draftModel) draft(feeds []feed) (computed int, err error) {
-	longest := 0
+	// all go on together, up to who is to go on for longest
+	most, longest := 0, 0
+	for i := range feeds {
+		if f := &feeds[i]; f.asks() {
+			most = max(most, f.draft)
+		}
+	}
+	d.promised = 0
 	for i := range feeds {
 		f := &feeds[i]
 		if !f.asks() {
 			continue
 		}
-		if fits, err := d.follow(f, feeds); err != nil {
+		if fits, err := d.follow(f, most, feeds); err != nil {
 			return 0, err
 		} else if !fits {
 			f.draft = 0
+			continue
 		}
+		d.promised += len(f.seq.tokens) - len(d.have[f.seq.leaf.id]) + most
 		longest = max(longest, f.draft)
 	}
 	if longest == 0 {
@@ -168,12 +178,12 @@ func (d *draftModel) draft(feeds []feed) (computed int, err error) {
 }
 
 // follow brings memory to a sequence's tokens, but for its last ones. It reports false
-// where there is no room.
-func (d *draftModel) follow(f *feed, feeds []feed) (bool, error) {
+// where there is no room for them and so many more.
+func (d *draftModel) follow(f *feed, more int, feeds []feed) (bool, error) {
 	id, tokens := f.seq.leaf.id, f.seq.tokens
 	n := common(d.have[id], tokens[:len(tokens)-1])
 	own := llama.Token(d.model.Vocab().NTokens())
-	if len(tokens)+f.draft > d.most || slices.ContainsFunc(tokens[n:], func(t llama.Token) bool { return t >= own }) {
+	if len(tokens)+more > d.most || slices.ContainsFunc(tokens[n:], func(t llama.Token) bool { return t >= own }) {
 		return false, nil
 	}
 	if n < len(d.have[id]) {
@@ -182,7 +192,7 @@ func (d *draftModel) follow(f *feed, feeds []feed) (bool, error) {
 		}
 	}
 	for other := range d.have {
-		if d.cells()+len(tokens)-n+f.draft <= d.ctx.NCtx() {
+		if d.cells()+d.promised+len(tokens)-n+more <= d.ctx.NCtx() {
 			break
 		}
 		if slices.ContainsFunc(feeds, func(f feed) bool { return int(f.seq.leaf.id) == other }) {
@@ -192,7 +202,7 @@ func (d *draftModel) follow(f *feed, feeds []feed) (bool, error) {
 			return false, err
 		}
 	}
-	if d.cells()+len(tokens)-n+f.draft > d.ctx.NCtx() {
+	if d.cells()+d.promised+len(tokens)-n+more > d.ctx.NCtx() {
 		return false, nil
 	}
 	for len(tokens)-n > catchUp {

@@ -79,7 +79,7 @@ func (f *feed) asks() bool { return f.by == byModel && f.draft > 0 }
 // choose gives guesses to sequences one by one, as long as what one more is likely to
 // save is worth more than it costs: while it makes the step's tokens per time more.
 func (g *guesser) choose(feeds []feed) {
-	room := g.batch - len(feeds)
+	room := max(0, g.batch-len(feeds))
 	tokens, took := float64(len(feeds)), g.cost.step(len(feeds))
 	for k, more := 1, true; more; k++ {
 		more = false

@@ -111,3 +111,18 @@ func TestGuessCost(t *testing.T) {
 	c.drafted(4*time.Millisecond, 4)
 	require.NotEqual(t, before, c.model)
 }
+
+// TestGuessesFitTheStep: where the step is smaller than what generates, nothing is guessed.
+func TestGuessesFitTheStep(t *testing.T) {
+	g := &guesser{ngram: 3, most: 8, batch: 2, cost: guessCost{known: true}}
+	var feeds []feed
+	for range 4 {
+		s := repeating()
+		s.leaf = &node{cells: 1000}
+		feeds = append(feeds, feed{seq: s, n: 1, sample: true})
+	}
+	g.plan(feeds)
+	for _, f := range feeds {
+		require.Zero(t, f.draft)
+	}
+}

@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
+)
+
+// TestDraftModelFits: where the draft model has no room for all, it guesses for those that
+// fit, with what they all are going to need.
+func TestDraftModelFits(t *testing.T) {
+	target, draft := fixture.Speculative()
+	m, err := llama.LoadModel(t.Context(), target.Write(t), llama.ModelParams{NGPULayers: llama.NoLayers})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, m.Close()) }()
+	p := Params{MaxSequences: 4, NThreads: 1, Model: llama.ModelParams{NGPULayers: llama.NoLayers}, Speculative: Speculative{DraftModel: draft.Write(t)}}
+	require.NoError(t, p.complete())
+	p.Logger = slog.New(slog.DiscardHandler)
+	d, err := openDraftModel(m, &p, 256)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, d.close()) }()
+	require.Equal(t, 256, d.ctx.NCtx())
+	var feeds []feed
+	for i := range 4 {
+		s := newTestSequence(nil, 200)
+		for k := range 60 {
+			s.tokens = append(s.tokens, llama.Token(3+(k*7+i)%100))
+		}
+		s.leaf = &node{id: llama.SeqID(i), cells: 200}
+		feeds = append(feeds, feed{seq: s, n: 1, sample: true, by: byModel, most: 8, draft: 2})
+	}
+	feeds[0].draft = 8
+	require.Positive(t, d.guess(feeds))
+	for _, f := range feeds[:3] {
+		require.NotEmpty(t, f.guess)
+	}
+	require.Zero(t, feeds[3].draft)
+}
