@@ -82,31 +82,29 @@ func (c crowd) longestGap(from, to time.Time) float64 {
 // gapAtSameTime compares for each setting of llama-server its longest gap with ours
 // at the pace that gives the newcomer's time: between the paces that were measured,
 // on the line.
-func gapAtSameTime(most float64) func(*data) figure {
-	return func(d *data) figure {
-		var paces []point
-		for _, c := range d.of("arrival") {
-			if x := median(c.values("newcomer")); strings.HasPrefix(c.Setting, oursName) && !math.IsNaN(x) {
-				paces = append(paces, point{x, median(c.values("longest gap"))})
-			}
+func gapAtSameTime(d *data) figure {
+	var paces []point
+	for _, c := range d.of("arrival") {
+		if x := median(c.values("newcomer")); strings.HasPrefix(c.Setting, oursName) && !math.IsNaN(x) {
+			paces = append(paces, point{x, median(c.values("longest gap"))})
 		}
-		var texts []string
-		met := true
-		for _, c := range d.of("arrival") {
-			x, y := median(c.values("newcomer")), median(c.values("longest gap"))
-			if strings.HasPrefix(c.Setting, oursName) || math.IsNaN(x) || len(paces) == 0 {
-				continue
-			}
-			_, batch, _ := strings.Cut(c.Setting, "-b ")
-			gap, ok := onLine(paces, x)
-			if !ok {
-				texts, met = append(texts, "`-b "+batch+"`: no pace is as quick"), false
-				continue
-			}
-			texts, met = append(texts, fmt.Sprintf("`-b %s`: %.2f", batch, gap/y)), met && gap/y <= most
-		}
-		return figure{text: strings.Join(texts, ", "), met: met}
 	}
+	var texts []string
+	met := true
+	for _, c := range d.of("arrival") {
+		x, y := median(c.values("newcomer")), median(c.values("longest gap"))
+		if strings.HasPrefix(c.Setting, oursName) || math.IsNaN(x) || len(paces) == 0 {
+			continue
+		}
+		_, batch, _ := strings.Cut(c.Setting, "-b ")
+		gap, ok := onLine(paces, x)
+		if !ok {
+			texts, met = append(texts, "`-b "+batch+"`: no pace is as quick"), false
+			continue
+		}
+		texts, met = append(texts, fmt.Sprintf("`-b %s`: %.2f", batch, gap/y)), met && gap/y <= 0.8
+	}
+	return figure{text: strings.Join(texts, ", "), met: met}
 }
 
 type point struct{ x, y float64 }

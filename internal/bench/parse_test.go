@@ -70,13 +70,13 @@ func TestGapAtSameTime(t *testing.T) {
 		cellOf(oursName, 12, 0.8), cellOf(oursName+" --pace=2s", 10, 2),
 		cellOf("llama-server -np 9 -b 64", 15, 1), cellOf("llama-server -np 9 -b 256", 11, 2),
 	}}
-	f := gapAtSameTime(0.8)(d)
+	f := gapAtSameTime(d)
 	assert.Equal(t, figure{"`-b 64`: 0.80, `-b 256`: 0.70", true}, f)
 	d.Cells = append(d.Cells, cellOf("llama-server -np 9 -b 2048", 9, 9))
-	f = gapAtSameTime(0.8)(d)
+	f = gapAtSameTime(d)
 	assert.False(t, f.met)
 	assert.Contains(t, f.text, "`-b 2048`: no pace is as quick")
-	assert.Empty(t, gapAtSameTime(0.8)(&data{}).text)
+	assert.Empty(t, gapAtSameTime(&data{}).text)
 }
 
 func TestPairRatio(t *testing.T) {

@@ -91,7 +91,7 @@ func loadRows() []row {
 			name: "arrival", title: "8 streams run, a prompt of 2000 tokens arrives", minutes: 4.5, measure: (*bench).arrival,
 			tables: []table{{"", []column{{"longest gap", "longest gap of the 8, s"}, {"newcomer", "newcomer's first token, s"}, {"gap p99", "inter-token p99 until then, s"}, {"wall", "newcomer's end, s"}}}},
 			goals: []goal{
-				{"8 streams run, a 2000-token prompt arrives", "each setting of llama-server, at the pace with the same newcomer's time", "longest gap ≤ 0.8", "arrival pace", gapAtSameTime(0.8)},
+				{"8 streams run, a 2000-token prompt arrives", "each setting of llama-server, at the pace with the same newcomer's time", "longest gap ≤ 0.8", "arrival pace", gapAtSameTime},
 				{"", "default pace", "longest gap ≤ 1.0 s", "arrival gap", atMost("arrival", "longest gap", 1, "s")},
 				{"", "llama-server's best, default pace", "newcomer's first token ≤ 1.25", "arrival newcomer", ratioToBest("arrival", "newcomer", 1.25)},
 			},
