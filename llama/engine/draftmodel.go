@@ -22,6 +22,7 @@ type draftModel struct {
 	have     [][]llama.Token // of each sequence: what memory has
 	guesses  [][]llama.Token // of each sequence: storage
 	most     int             // tokens of one sequence
+	left     int             // tokens that may be computed before the guesses of a step
 	promised int             // cells that the sequences which are followed are going to need, beside those they have
 	vocab    llama.Token     // tokens of the larger model
 	log      *slog.Logger
@@ -132,7 +133,7 @@ func (d *draftModel) draft(feeds []feed) (computed int, err error) {
 			most = max(most, f.draft)
 		}
 	}
-	d.promised = 0
+	d.promised, d.left = 0, d.ctx.NBatch()
 	for i := range feeds {
 		f := &feeds[i]
 		if !f.asks() {
@@ -178,7 +179,7 @@ func (d *draftModel) draft(feeds []feed) (computed int, err error) {
 }
 
 // follow brings memory to a sequence's tokens, but for its last ones. It reports false
-// where there is no room for them and so many more.
+// where it has not come so far yet, or where there is no room for them and so many more.
 func (d *draftModel) follow(f *feed, more int, feeds []feed) (bool, error) {
 	id, tokens := f.seq.leaf.id, f.seq.tokens
 	n := common(d.have[id], tokens[:len(tokens)-1])
@@ -205,21 +206,26 @@ func (d *draftModel) follow(f *feed, more int, feeds []feed) (bool, error) {
 	if d.cells()+d.promised+len(tokens)-n+more > d.ctx.NCtx() {
 		return false, nil
 	}
-	for len(tokens)-n > catchUp {
-		d.batch.Clear()
-		piece := min(len(tokens)-n-1, d.ctx.NBatch())
-		for i := range piece {
-			if _, err := d.batch.Add(tokens[n+i], llama.Pos(n+i), id, false); err != nil {
-				return false, err
-			}
-		}
-		if err := d.ctx.Decode(d.batch); err != nil {
+	if len(tokens)-n <= catchUp {
+		return true, nil
+	}
+	// Others wait for their next token, or for a cancellation: the rest has to wait for later steps.
+	piece := min(len(tokens)-n-1, d.left)
+	if piece == 0 {
+		return false, nil
+	}
+	d.left -= piece
+	d.batch.Clear()
+	for i := range piece {
+		if _, err := d.batch.Add(tokens[n+i], llama.Pos(n+i), id, false); err != nil {
 			return false, err
 		}
-		d.have[id] = append(d.have[id], tokens[n:n+piece]...)
-		n += piece
 	}
-	return true, nil
+	if err := d.ctx.Decode(d.batch); err != nil {
+		return false, err
+	}
+	d.have[id] = append(d.have[id], tokens[n:n+piece]...)
+	return len(tokens)-n-piece <= catchUp, nil
 }
 
 // cells is how many are in use.
