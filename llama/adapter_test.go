@@ -170,3 +170,32 @@ func TestAdapterTiedEmbeddings(t *testing.T) {
 	require.NoError(t, c.Decode(batchOf(t, []llama.Token{5, 6, 7}, 0, 0)))
 	require.NoError(t, c.Close())
 }
+
+// Adapters come and go beside contexts that compute with others.
+func TestAdapterBesideDecodes(t *testing.T) {
+	m := fixtureModel(t)
+	kept, path := loadAdapter(t, m, fixture.LoRA(1)), fixture.LoRA(2).Write(t)
+	c := newContext(t, m, llama.ContextParams{NCtx: 64})
+	done := make(chan error)
+	go func() {
+		for range 40 {
+			a, err := llama.LoadAdapter(m, path)
+			if err == nil {
+				err = a.Close()
+			}
+			if err != nil {
+				done <- err
+				return
+			}
+		}
+		close(done)
+	}()
+	for i := range 200 {
+		set := []llama.AdapterScale{{Adapter: kept, Scale: float32(i % 3)}}
+		require.NoError(t, c.SetAdapters(set))
+		require.NoError(t, c.Memory().Clear())
+		require.NoError(t, c.Decode(batchOf(t, []llama.Token{5, 6, 7}, 0, 0)))
+	}
+	require.NoError(t, <-done)
+	require.NoError(t, c.Close())
+}

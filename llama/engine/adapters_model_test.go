@@ -72,7 +72,13 @@ func byHand(t *testing.T, adapters map[string]string, set []engine.AdapterScale,
 
 // TestAdapters: requests with different adapters at once get what each gets alone from a context that has them.
 func TestAdapters(t *testing.T) {
-	p := withAdapters(t, engine.Params{NCtx: 2048, MaxSequences: 12})
+	for name, layout := range map[string]engine.Layout{"unified": engine.LayoutUnified, "streams": engine.LayoutStreams} {
+		t.Run(name, func(t *testing.T) { testAdapters(t, layout) })
+	}
+}
+
+func testAdapters(t *testing.T, layout engine.Layout) {
+	p := withAdapters(t, engine.Params{NCtx: 2048, MaxSequences: 12, Layout: layout})
 	e := openFixture(t, fixture.Llama(1), p)
 	prompt, err := e.Model().Vocab().Tokenize("Once upon a time there was a fox, who lived in a wood.", true, false)
 	require.NoError(t, err)
