@@ -19,8 +19,8 @@ func TestAdapterLocks(t *testing.T) {
 	fitting.RLock() // as newContext, which takes the other one next
 	planned, loaded := make(chan struct{}), make(chan error)
 	go func() {
-		fitting.Lock() //nolint:staticcheck // waits, and makes all who read after it wait
-		fitting.Unlock()
+		fitting.Lock() // waits, and makes all who read after it wait
+		defer fitting.Unlock()
 		close(planned)
 	}()
 	for fitting.TryRLock() {
