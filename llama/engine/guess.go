@@ -76,27 +76,41 @@ const (
 // asks says that the draft model is to guess.
 func (f *feed) asks() bool { return f.by == byModel && f.draft > 0 }
 
-// choose gives guesses to sequences one by one, as long as what one more is likely to
-// save is worth more than it costs: while it makes the step's tokens per time more.
+// choose decides how many guesses of each sequence are computed: those with which the
+// step is likely to give the most tokens per time, none where that is hardly more than
+// without.
 func (g *guesser) choose(feeds []feed) {
-	room := max(0, g.batch-len(feeds))
-	tokens, took := float64(len(feeds)), g.cost.step(len(feeds))
+	n := len(feeds)
+	best, keep := worth*float64(n)/g.cost.step(n), 0
+	tokens, models := float64(n), 0
+	g.deal(feeds, g.batch-n, func(dealt int, f *feed) {
+		tokens += math.Pow(f.seq.guesses.odds[f.by].next(), float64(f.draft))
+		if f.by == byModel {
+			models++
+		}
+		if rate := tokens / (g.cost.step(n) + g.cost.guesses(dealt) + g.cost.model*float64(models)); rate > best {
+			best, keep = rate, dealt
+		}
+	})
+	for i := range feeds {
+		feeds[i].draft = 0
+	}
+	g.deal(feeds, keep, func(int, *feed) {})
+}
+
+// worth is how much faster a step with guesses must be expected to be.
+const worth = 1.1
+
+// deal gives the sequences n guesses, or all there are, one to each and again.
+func (g *guesser) deal(feeds []feed, n int, each func(dealt int, f *feed)) {
+	dealt := 0
 	for k, more := 1, true; more; k++ {
 		more = false
 		for i := range feeds {
-			f := &feeds[i]
-			if f.draft != k-1 || f.most < k || room == 0 {
-				continue
-			}
-			gain := math.Pow(f.seq.guesses.odds[f.by].next(), float64(k))
-			cost := g.cost.token
-			if f.by == byModel {
-				cost += g.cost.model
-			}
-			if gain*took > cost*tokens {
-				tokens, took = tokens+gain, took+cost
+			if f := &feeds[i]; f.draft == k-1 && f.most >= k && dealt < n {
 				f.draft, more = k, true
-				room--
+				dealt++
+				each(dealt, f)
 			}
 		}
 	}

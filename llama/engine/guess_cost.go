@@ -5,17 +5,21 @@ import "time"
 // guessCost is what a guess costs, as a part of a step with one token. Only steps that
 // follow each other are compared, so that it matters little how busy the machine is.
 type guessCost struct {
-	single float64 // seconds of a step with one token
-	token  float64 // of each further token in a step, as a part of that
-	model  float64 // of the draft model, for each of its tokens, as a part of that
+	single float64    // seconds of a step with one token
+	few    [2]float64 // of each further token: of few, of more; kernels for several tokens want at least four
+	model  float64    // of the draft model, for each of its tokens
 
-	tokens, models int  // measurements
-	known          bool // nothing is learned
+	tokens [2]int // measurements
+	models int
+	known  bool // nothing is learned
 }
 
 const (
+	fewTokens = 3
 	// firstCost is taken before anything has been measured: cheap enough that it is tried.
 	firstCost = 0.1
+	// mostCost bounds a measurement: something else made the step longer.
+	mostCost = 2
 	// learns is the weight of a new measurement; the first ones weigh more.
 	learns = 0.1
 	// relents is the weight of firstCost in a step without guesses: what was measured
@@ -23,10 +27,22 @@ const (
 	relents = 0.001
 )
 
-func newGuessCost() guessCost { return guessCost{token: firstCost, model: firstCost} }
+func newGuessCost() guessCost {
+	return guessCost{few: [2]float64{firstCost, firstCost}, model: firstCost}
+}
 
-// step is the time of a step with n tokens, as a part of that with one.
-func (c *guessCost) step(n int) float64 { return 1 + c.token*float64(n-1) }
+func many(n int) int {
+	if n > fewTokens {
+		return 1
+	}
+	return 0
+}
+
+// step is the time of a step of n sequences.
+func (c *guessCost) step(n int) float64 { return 1 + c.guesses(n-1) }
+
+// guesses is the time of n guesses.
+func (c *guessCost) guesses(n int) float64 { return c.few[many(n)] * float64(n) }
 
 // observe takes a step of n sequences with so many guesses.
 func (c *guessCost) observe(seconds float64, n, drafted int) {
@@ -36,17 +52,19 @@ func (c *guessCost) observe(seconds float64, n, drafted int) {
 	if drafted == 0 {
 		single := seconds / c.step(n)
 		if c.single > 0 {
-			// one step that somebody else's work made long is not believed
-			single = c.single + 2*learns*(min(single, 2*c.single)-c.single)
+			single = c.single + 2*learns*(min(single, mostCost*c.single)-c.single)
 		}
 		c.single = single
-		c.token += relents * min(0, firstCost-c.token)
+		for i := range c.few {
+			c.few[i] += relents * min(0, firstCost-c.few[i])
+		}
 		c.model += relents * min(0, firstCost-c.model)
 		return
 	}
 	if c.single > 0 {
+		i := many(drafted)
 		part := (seconds/c.single - c.step(n)) / float64(drafted)
-		c.token = learn(c.token, min(max(part, 0), 1), &c.tokens)
+		c.few[i] = learn(c.few[i], min(max(part, 0), mostCost), &c.tokens[i])
 	}
 }
 
@@ -57,8 +75,8 @@ func learn(old, measured float64, n *int) float64 {
 
 // drafted takes what the draft model needed for n tokens.
 func (c *guessCost) drafted(took time.Duration, n int) {
-	if c.single > 0 {
+	if c.single > 0 && !c.known {
 		part := took.Seconds() / c.single / float64(n)
-		c.model = learn(c.model, min(part, 1), &c.models)
+		c.model = learn(c.model, min(part, mostCost), &c.models)
 	}
 }

@@ -71,7 +71,7 @@ func TestGuesses(t *testing.T) {
 }
 
 func TestGuessesEndWhereTheSequenceDoes(t *testing.T) {
-	g := &guesser{ngram: 3, most: 8, batch: 64, cost: guessCost{}}
+	g := &guesser{ngram: 3, most: 8, batch: 64, cost: guessCost{known: true}}
 	s := repeating()
 	require.Equal(t, 4, planned(g, s).draft)
 	s.limit = len(s.tokens) + 3
@@ -99,14 +99,14 @@ func TestGuessCost(t *testing.T) {
 		c.observe(0.010, 1, 0)
 		c.observe(0.010+8*0.004, 1, 8)
 	}
-	require.InDelta(t, 0.4, c.token, 0.01)
+	require.InDelta(t, 0.4, c.few[1], 0.01)
 	require.InDelta(t, 0.010, c.single, 0.0001)
 	c.observe(10, 1, 0)
 	require.Less(t, c.single, 0.013, "a step that something else made long")
 	for range 2000 {
 		c.observe(0.010, 4, 0)
 	}
-	require.Less(t, c.token, 0.4, "is tried again some time")
+	require.Less(t, c.few[1], 0.4, "is tried again some time")
 	before := c.model
 	c.drafted(4*time.Millisecond, 4)
 	require.NotEqual(t, before, c.model)
