@@ -118,27 +118,20 @@ func (e *Engine) CountTokens(ctx context.Context, r ChatRequest) (int, error) {
 }
 
 func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDelta], err error) {
-	if err := checkPriority("ChatRequest", r.Priority, r.Caller); err != nil {
-		return nil, err
-	}
-	if err := e.checkShift("ChatRequest", r.ContextShift, r.NKeep); err != nil {
-		return nil, err
-	}
-	adapters, err := e.adapters.set("ChatRequest", r.Adapters)
+	t, err := e.termsOfChat(&r)
 	if err != nil {
 		return nil, err
 	}
-	l := limits{maxTokens: r.MaxTokens, n: r.N, logprobs: r.Logprobs, stops: r.Stop}
-	if err := e.admit(ctx, "ChatRequest", l); err != nil {
+	if err := e.admit(ctx, &t); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			e.leaveRequest(l.outputs())
+			e.leaveRequest(t.outputs())
 		}
 	}()
 	form := constraint{schema: r.Schema, grammar: r.Grammar, regex: r.Regex, choices: r.Choices}
-	params, err := e.sampling("ChatRequest", r.Sampling, form, r.IgnoreEOS)
+	params, err := e.sampling(t.kind, r.Sampling, form, r.IgnoreEOS)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +161,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 		shown[t] = true
 	}
 	o := outputs[ChatDelta]{
-		n: l.outputs(), params: params,
+		n: t.outputs(), params: params,
 		sampler: func(p llama.SamplerParams) (*llama.Sampler, error) { return prompt.Sampler(e.model, p) },
 		renderer: func(i int) (renderer[ChatDelta], error) {
 			c, err := newChatRenderer(prompt, inText)
@@ -184,23 +177,13 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 			vocab: e.model.Vocab(), shown: shown,
 			stops: newStopMatcher(slices.Concat(prompt.Stops, r.Stop)),
 		}
-		seq, err := e.newSequence(prompt.Tokens, r.CacheScope, r.Pace, r.MaxTokens, s, text)
-		if err != nil {
-			return nil, err
-		}
-		seq.adapt(adapters)
-		seq.nProbs, seq.process = r.Logprobs, r.Processor
-		seq.priority, seq.caller = r.Priority, r.Caller
-		seq.call = callOf(ctx)
-		if r.ContextShift {
-			e.letShift(seq, r.NKeep, r.MaxTokens)
-		}
+		var unforced func() (*llama.Sampler, error)
 		if r.IgnoreEOS {
-			seq.newUnforced = func() (*llama.Sampler, error) {
+			unforced = func() (*llama.Sampler, error) {
 				return prompt.Sampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
 			}
 		}
-		return seq, nil
+		return e.newSequence(ctx, &t, prompt.Tokens, s, text, unforced)
 	}
 	return o.start(e)
 }

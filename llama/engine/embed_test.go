@@ -160,8 +160,10 @@ func TestEmbedRefusesBeforeComputing(t *testing.T) {
 // A model that only embeds gives everything else a typed error.
 func TestEmbedOnlyModel(t *testing.T) {
 	e := openFixture(t, fixture.BERT(fixture.PoolingMean), engine.Params{})
-	for _, err := range e.Generate(t.Context(), engine.Request{Prompt: "hello"}) {
-		require.ErrorIs(t, err, llama.ErrUnsupported)
+	for _, r := range []engine.Request{{Prompt: "hello"}, {Prompt: "hello", ContextShift: true}} {
+		for _, err := range e.Generate(t.Context(), r) {
+			require.ErrorIs(t, err, llama.ErrUnsupported)
+		}
 	}
 	for _, err := range e.Chat(t.Context(), engine.ChatRequest{Messages: []llama.ChatMessage{{Role: "user", Content: "hello"}}}) {
 		require.Error(t, err)

@@ -412,18 +412,21 @@ func (e *Engine) enter() error {
 
 func (e *Engine) leave() { e.users.Done() }
 
-// admit lets a request in whose limits can be; leaveRequest must follow.
-func (e *Engine) admit(ctx context.Context, kind string, l limits) error {
+// admit lets a request in that can be; leaveRequest must follow.
+func (e *Engine) admit(ctx context.Context, t *terms) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if e.ctx == nil {
 		return errEncoder
 	}
-	if err := l.check(kind); err != nil {
+	if err := t.check(); err != nil {
 		return err
 	}
-	return e.enterRequest(l.outputs())
+	if err := e.checkShift(t.kind, t.contextShift, t.nKeep); err != nil {
+		return err
+	}
+	return e.enterRequest(t.outputs())
 }
 
 // enterRequest is enter for a request: it takes places for n outputs.

@@ -42,23 +42,16 @@ func (e *Engine) Generate(ctx context.Context, r Request) iter.Seq2[Delta, error
 }
 
 func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta], err error) {
-	if err := checkPriority("Request", r.Priority, r.Caller); err != nil {
-		return nil, err
-	}
-	if err := e.checkShift("Request", r.ContextShift, r.NKeep); err != nil {
-		return nil, err
-	}
-	adapters, err := e.adapters.set("Request", r.Adapters)
+	t, err := e.termsOf(&r)
 	if err != nil {
 		return nil, err
 	}
-	l := limits{maxTokens: r.MaxTokens, n: r.N, logprobs: r.Logprobs, stops: r.Stop}
-	if err := e.admit(ctx, "Request", l); err != nil {
+	if err := e.admit(ctx, &t); err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			e.leaveRequest(l.outputs())
+			e.leaveRequest(t.outputs())
 		}
 	}()
 	prompt := r.Tokens
@@ -76,7 +69,7 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 		return nil, err
 	}
 	form := constraint{schema: r.Schema, grammar: r.Grammar, regex: r.Regex, choices: r.Choices}
-	params, err := e.sampling("Request", r.Sampling, form, r.IgnoreEOS)
+	params, err := e.sampling(t.kind, r.Sampling, form, r.IgnoreEOS)
 	if err != nil {
 		return nil, err
 	}
@@ -91,29 +84,19 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 		}
 	}
 	o := outputs[Delta]{
-		n: l.outputs(), params: params,
+		n: t.outputs(), params: params,
 		sampler:  func(p llama.SamplerParams) (*llama.Sampler, error) { return llama.NewSampler(e.model, p) },
 		renderer: func(i int) (renderer[Delta], error) { return textRenderer{index: i, probs: e.probs(r.Logprobs)}, nil },
 	}
 	o.sequence = func(s *llama.Sampler) (*sequence, error) {
 		text := &textStream{vocab: e.model.Vocab(), stops: newStopMatcher(r.Stop)}
-		seq, err := e.newSequence(prompt, r.CacheScope, r.Pace, r.MaxTokens, s, text)
-		if err != nil {
-			return nil, err
-		}
-		seq.adapt(adapters)
-		seq.nProbs, seq.process = r.Logprobs, r.Processor
-		seq.priority, seq.caller = r.Priority, r.Caller
-		seq.call = callOf(ctx)
-		if r.ContextShift {
-			e.letShift(seq, r.NKeep, r.MaxTokens)
-		}
+		var unforced func() (*llama.Sampler, error)
 		if r.IgnoreEOS {
-			seq.newUnforced = func() (*llama.Sampler, error) {
+			unforced = func() (*llama.Sampler, error) {
 				return llama.NewSampler(e.model, llama.SamplerParams{Grammar: params.Grammar})
 			}
 		}
-		return seq, nil
+		return e.newSequence(ctx, &t, prompt, s, text, unforced)
 	}
 	return o.start(e)
 }

@@ -2,13 +2,10 @@ package engine
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
-	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
@@ -78,65 +75,6 @@ type Request struct {
 	Adapters []AdapterScale
 }
 
-// checkPriority checks the fields that say when a request is admitted.
-func checkPriority(kind string, priority int, caller string) error {
-	if priority < -mostPriority || priority > mostPriority {
-		return invalid(kind+".Priority", "%d: want -%d to %d", priority, mostPriority, mostPriority)
-	}
-	if len(caller) > mostCallerBytes {
-		return invalid(kind+".Caller", "%d bytes: want at most %d", len(caller), mostCallerBytes)
-	}
-	return nil
-}
-
-// bounds of what one request may bring, so that a single one cannot use up
-// the memory of the process.
-const (
-	mostStops       = 256
-	mostStopBytes   = 64 << 10
-	mostCallerBytes = 1 << 10
-	mostOutputs     = 128
-	mostLogprobs    = 100
-)
-
-// limits are the numbers of a request that are checked before it has a place.
-type limits struct {
-	maxTokens, n, logprobs int
-	stops                  []string
-}
-
-// outputs is N with its default.
-func (l *limits) outputs() int { return max(l.n, 1) }
-
-func (l *limits) check(kind string) error {
-	stops := l.stops
-	if l.maxTokens < 0 {
-		return invalid(kind+".MaxTokens", "%d is negative", l.maxTokens)
-	}
-	if l.n < 0 || l.n > mostOutputs {
-		return invalid(kind+".N", "%d: want 0 to %d", l.n, mostOutputs)
-	}
-	if l.logprobs < 0 || l.logprobs > mostLogprobs {
-		return invalid(kind+".Logprobs", "%d: want 0 to %d", l.logprobs, mostLogprobs)
-	}
-	if len(stops) > mostStops {
-		return invalid(kind+".Stop", "%d stop strings: want at most %d", len(stops), mostStops)
-	}
-	size := 0
-	for i, s := range stops {
-		size += len(s)
-		switch {
-		case s == "":
-			return invalid(fmt.Sprintf("%s.Stop[%d]", kind, i), "empty")
-		case !utf8.ValidString(s):
-			return invalid(fmt.Sprintf("%s.Stop[%d]", kind, i), "not UTF-8, so it can never appear in the output")
-		case size > mostStopBytes:
-			return invalid(kind+".Stop", "more than %d bytes together", mostStopBytes)
-		}
-	}
-	return nil
-}
-
 // sampling completes the sampler parameters of a request.
 func (e *Engine) sampling(kind string, given *llama.SamplerParams, c constraint, ignoreEOS bool) (llama.SamplerParams, error) {
 	p := llama.DefaultSamplerParams()
@@ -166,23 +104,6 @@ func eogBias(v *llama.Vocab) map[llama.Token]float32 {
 		}
 	}
 	return bias
-}
-
-// newSequence prepares the sequence of a checked prompt. It takes the sampler
-// over, also where there is an error.
-func (e *Engine) newSequence(prompt []llama.Token, scope string, pace time.Duration, maxTokens int, sampler *llama.Sampler, text textStage) (*sequence, error) {
-	if err := sampler.AcceptPrompt(prompt); err != nil {
-		return nil, errors.Join(err, sampler.Close())
-	}
-	// A full context can still give one token: it is sampled, not computed.
-	room, reason := e.maxSeq-len(prompt)+1, FinishContext
-	if maxTokens > 0 && maxTokens <= room {
-		room, reason = maxTokens, FinishLength
-	}
-	return &sequence{
-		prompt: len(prompt), key: key{scope: scope}, pace: e.pace(pace), limit: len(prompt) + room, limitReason: reason, tokens: slices.Clone(prompt),
-		sampler: sampler, text: text, out: newMailbox[output](), retired: make(chan struct{}),
-	}, nil
 }
 
 // pace is the shorter one of a request's and the engine's; 0 is none.
