@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
@@ -26,7 +27,7 @@ type diskCache struct {
 	root  *os.Root
 	model [sha256.Size]byte // of all that a state depends on, beside the key of its request
 	most  int64
-	sizes map[string]int64 // of the files
+	kept  map[string]*diskEntry
 	bytes int64
 	files []diskFile // whose keys have not been asked for
 	log   *slog.Logger
@@ -34,10 +35,17 @@ type diskCache struct {
 	done  chan struct{}
 }
 
+// diskEntry is a file that is there, or is going to be.
+type diskEntry struct {
+	bytes int64
+	gone  atomic.Bool // it was removed, perhaps before it was written
+}
+
 type diskWrite struct {
-	name string
-	head diskHead
-	data []byte
+	name  string
+	head  diskHead
+	data  []byte
+	entry *diskEntry
 }
 
 // diskHead says which tokens a file is about: those up to its segment's end.
@@ -50,6 +58,7 @@ type diskHead struct {
 const (
 	diskMagic  = "LMSTATE1"
 	diskSuffix = ".state"
+	tempSuffix = ".tmp"
 	sumSuffix  = ".sum"
 	diskFixed  = len(diskMagic) + 2*sha256.Size + 8
 	// mostTokens and mostStateBytes bound what is read of a file that may hold anything.
@@ -78,7 +87,7 @@ func openDiskCache(m *llama.Model, c llama.ContextParams, p *Params) (_ *diskCac
 	if err := checkPrivate(root, dir); err != nil {
 		return nil, err
 	}
-	d := &diskCache{root: root, most: p.Cache.DirBytes, sizes: map[string]int64{}, log: p.Logger, queue: make(chan diskWrite, diskBacklog), done: make(chan struct{})}
+	d := &diskCache{root: root, most: p.Cache.DirBytes, kept: map[string]*diskEntry{}, log: p.Logger, queue: make(chan diskWrite, diskBacklog), done: make(chan struct{})}
 	if d.model, err = d.stateKey(m, c); err != nil {
 		return nil, err
 	}
@@ -121,10 +130,10 @@ func (d *diskCache) write() {
 }
 
 func (d *diskCache) writeFile(w diskWrite) (err error) {
-	if _, err := d.root.Stat(w.name); err == nil {
+	if _, err := d.root.Stat(w.name); err == nil || w.entry.gone.Load() {
 		return nil
 	}
-	temp := fmt.Sprintf("%s.%d.tmp", w.name, time.Now().UnixNano())
+	temp := fmt.Sprintf("%s.%d%s", w.name, time.Now().UnixNano(), tempSuffix)
 	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -146,7 +155,10 @@ func (d *diskCache) writeFile(w diskWrite) (err error) {
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return d.root.Rename(temp, w.name)
+	if err := d.root.Rename(temp, w.name); err != nil || !w.entry.gone.Load() {
+		return err
+	}
+	return d.root.Remove(w.name)
 }
 
 // head describes the segment of a parking.
@@ -175,9 +187,13 @@ func (h *diskHead) name() string {
 // put has a segment written, and returns the name of its file; "" where too many wait.
 func (d *diskCache) put(h diskHead, data []byte) string {
 	name := h.name()
+	if d.kept[name] != nil {
+		return name
+	}
+	entry := &diskEntry{bytes: int64(diskFixed + 4*len(h.tokens) + len(data))}
 	select {
-	case d.queue <- diskWrite{name, h, data}:
-		d.grown(name, int64(diskFixed+4*len(h.tokens)+len(data)))
+	case d.queue <- diskWrite{name, h, data, entry}:
+		d.book(name, entry)
 		return name
 	default:
 		return ""
@@ -262,10 +278,10 @@ func parseHead(b []byte) (h diskHead, n int, err error) {
 	return h, diskFixed + 4*int(count), nil
 }
 
-// grown books a file.
-func (d *diskCache) grown(name string, size int64) {
-	d.bytes += size - d.sizes[name]
-	d.sizes[name] = size
+// book counts a file.
+func (d *diskCache) book(name string, entry *diskEntry) {
+	d.bytes += entry.bytes
+	d.kept[name] = entry
 }
 
 // full makes room in what no request has asked for, and says whether that was not enough.
@@ -298,8 +314,11 @@ func (d *diskCache) take(k key) (files []diskFile) {
 
 // remove forgets a file.
 func (d *diskCache) remove(name string) {
-	d.bytes -= d.sizes[name]
-	delete(d.sizes, name)
+	if entry := d.kept[name]; entry != nil {
+		d.bytes -= entry.bytes
+		entry.gone.Store(true) // before the file goes: the writer looks at it behind it
+		delete(d.kept, name)
+	}
 	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		d.log.Error("engine: a state on disk was not removed", "file", name, "error", err)
 	}
@@ -320,6 +339,9 @@ func (d *diskCache) scan() error {
 		return fmt.Errorf("engine: Params.Cache.Dir: %w", err)
 	}
 	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), tempSuffix) {
+			d.removeOld(e)
+		}
 		if !strings.HasSuffix(e.Name(), diskSuffix) {
 			continue
 		}
@@ -328,12 +350,19 @@ func (d *diskCache) scan() error {
 			d.remove(e.Name())
 			continue
 		}
-		d.grown(file.name, file.size)
+		d.book(file.name, &diskEntry{bytes: file.size})
 		d.files = append(d.files, file)
 	}
 	// Those that are continued come before those that continue them.
 	slices.SortFunc(d.files, func(a, b diskFile) int { return len(a.head.tokens) - len(b.head.tokens) })
 	return nil
+}
+
+// removeOld removes what a process that ended in the middle of a write has left; another one may be writing now.
+func (d *diskCache) removeOld(e fs.DirEntry) {
+	if st, err := e.Info(); err == nil && time.Since(st.ModTime()) > time.Hour {
+		d.remove(e.Name())
+	}
 }
 
 func (d *diskCache) readHead(name string) (diskFile, error) {

@@ -426,6 +426,9 @@ func (e *Engine) admit(ctx context.Context, t *terms) error {
 	if err := e.checkShift(t.kind, t.contextShift, t.nKeep); err != nil {
 		return err
 	}
+	if n := t.outputs(); n > e.most {
+		return invalid(t.kind+".N", "%d outputs are more than Params.MaxSequences and MaxQueue together, which are %d", n, e.most)
+	}
 	return e.enterRequest(t.outputs())
 }
 

@@ -111,7 +111,7 @@ func TestSeveralOutputs(t *testing.T) {
 	}
 	small := newEngine(t, engine.Params{MaxSequences: 2, MaxQueue: 1})
 	_, err := collect(t, t.Context(), small, engine.Request{Prompt: "x", N: 4})
-	require.ErrorIs(t, err, engine.ErrBusy)
+	require.ErrorAs(t, err, new(*engine.ErrInvalid), "it never has places for all")
 	require.Len(t, outputs(t, small, engine.Request{Prompt: "x", N: 3, MaxTokens: 1}), 3)
 	requireIdle(t, small)
 }
