@@ -53,7 +53,7 @@ func TestSpeculative(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			plain := openFixture(t, s.model, engine.Params{NCtx: 2048, MaxSequences: 6})
 			e := openFixture(t, s.model, engine.Params{NCtx: 2048, MaxSequences: 6, Speculative: s.how})
-			e.GuessAlways()
+			engine.GuessAlways(e)
 			want := map[string][][]llama.Token{}
 			for what, r := range requests {
 				want[what] = outputsOf(t, plain, r)
@@ -121,7 +121,7 @@ func TestSpeculativeInterleavings(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(7, 10))
 			e := openFixture(t, s.model, engine.Params{NCtx: 384, NBatch: 48, MaxSequences: 5, Speculative: s.how})
-			e.GuessAlways()
+			engine.GuessAlways(e)
 			beginnings := [][]llama.Token{{1}, randomTokens(r, 20), randomTokens(r, 50)}
 			var mu sync.Mutex
 			var outputs [][]llama.Token
