@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // LevelLandlock, on a host that has namespaces: by asking for it inside this package.
@@ -149,21 +150,29 @@ func TestBareWork(t *testing.T) {
 	require.Equal(t, filepath.Join(ws, "sub")+"\n", string(runBare(t, c, "pwd").Stdout))
 }
 
-// Nothing of the tree stays, however it tries to.
+// Nothing of the tree stays, however it tries to. The command ends when it has been seen.
 func TestBareTree(t *testing.T) {
 	for name, command := range map[string]string{
-		"daemon":    "trap '' TERM HUP; setsid sleep MARK & disown; (setsid sleep MARK &) & sleep 0.2",
-		"hopper":    "setsid perl -e 'while(1){fork and exit}' MARK & sleep 0.3",
-		"hoppers":   "for i in 1 2 3 4; do setsid perl -e 'while(1){fork and exit}' MARK & done; sleep 0.3",
-		"bomb":      "setsid perl -e 'fork while 1' MARK 2>/dev/null & sleep 0.3",
-		"stopped":   "setsid sleep MARK & sleep 0.1; kill -STOP $!",
-		"subreaper": "setsid bash -c '(sleep MARK; :) & sleep MARK; :' & sleep 0.2",
+		"daemon":    "trap '' TERM HUP; setsid sleep MARK & disown; (setsid sleep MARK &) & sleep 0.2; read <gate",
+		"hopper":    "setsid perl -e 'while(1){fork and exit}' MARK & sleep 0.3; read <gate",
+		"hoppers":   "for i in 1 2 3 4; do setsid perl -e 'while(1){fork and exit}' MARK & done; sleep 0.3; read <gate",
+		"bomb":      "setsid perl -e 'fork while 1' MARK 2>/dev/null & sleep 0.3; read <gate",
+		"stopped":   "setsid sleep MARK & sleep 0.1; kill -STOP $!; read <gate",
+		"subreaper": "setsid bash -c '(sleep MARK; :) & sleep MARK; :' & sleep 0.2; read <gate",
 	} {
 		t.Run(name, func(t *testing.T) {
-			mark := marked(t, 300)
-			p := startBare(t, Config{Limits: Limits{Pids: 64}}, strings.ReplaceAll(command, "MARK", mark))
+			mark, ws := marked(t, 300), bareOwned(t)
+			path := filepath.Join(ws, "gate")
+			require.NoError(t, unix.Mkfifo(path, 0o600))
+			require.NoError(t, os.Chown(path, bareUser(), -1))
+			gate, err := os.OpenFile(path, os.O_RDWR, 0) // for both, so that nobody waits for the other end
+			require.NoError(t, err)
+			defer gate.Close()
+			p := startBare(t, Config{Workspace: ws, Limits: Limits{Pids: 64}}, strings.ReplaceAll(command, "MARK", mark))
 			seen(t, mark)
-			_, err := p.wait()
+			_, err = gate.WriteString("\n")
+			require.NoError(t, err)
+			_, err = p.wait()
 			require.NoError(t, err)
 			require.Empty(t, holders(t, mark), "Wait returns when nothing is left")
 		})
