@@ -50,6 +50,15 @@ func under(err error, keys ...string) error {
 	if err == nil {
 		return nil
 	}
+	pointer := ""
+	for _, k := range keys {
+		pointer += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(k)
+	}
+	return placed(err, pointer, false)
+}
+
+// placed puts a pointer in front of the place of an error, unless that begins at the root already.
+func placed(err error, pointer string, whole bool) error {
 	f := (*schemaFault)(nil)
 	switch {
 	case !errors.As(err, &f):
@@ -57,11 +66,7 @@ func under(err error, keys ...string) error {
 	case f.whole:
 		return f
 	}
-	pointer := ""
-	for _, k := range keys {
-		pointer += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(k)
-	}
-	return &schemaFault{pointer: pointer + f.pointer, err: f.err}
+	return &schemaFault{pointer: pointer + f.pointer, err: f.err, whole: whole}
 }
 
 // checkTypes refuses a type that JSON schema does not have: llama.cpp would name no place.

@@ -3,7 +3,6 @@ package llama
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -61,16 +60,7 @@ type schemaRef struct {
 }
 
 // fault puts the place of the target in front of that of an error below it.
-func (r *schemaRef) fault(err error) error {
-	f := (*schemaFault)(nil)
-	switch {
-	case !errors.As(err, &f):
-		f = &schemaFault{err: err}
-	case f.whole:
-		return f
-	}
-	return &schemaFault{pointer: strings.TrimPrefix(r.name, "#") + f.pointer, err: f.err, whole: true}
-}
+func (r *schemaRef) fault(err error) error { return placed(err, strings.TrimPrefix(r.name, "#"), true) }
 
 type schemaWalk struct {
 	root   any

@@ -35,49 +35,58 @@ func TestInterleavings(t *testing.T) {
 			}
 			e := openFixture(t, fixture.Llama(2).WithSeed(seed), p)
 			beginnings := [][]llama.Token{{1}, randomTokens(r, 20), randomTokens(r, 50)}
-			var mu sync.Mutex
-			var outputs [][]llama.Token // with their prompts
-			var prompts []int
-			var wg sync.WaitGroup
-			for range 30 {
+			requireInterleaved(t, e, r, 30, func() engine.Request {
 				b := beginnings[r.IntN(len(beginnings))]
-				prompt := slices.Concat(b, randomTokens(r, 1+r.IntN(20)))
-				req := engine.Request{
-					Tokens: prompt, MaxTokens: 1 + r.IntN(60), IgnoreEOS: true, Sampling: greedy(),
+				return engine.Request{
+					Tokens: slices.Concat(b, randomTokens(r, 1+r.IntN(20))), MaxTokens: 1 + r.IntN(60), IgnoreEOS: true, Sampling: greedy(),
 					Priority: r.IntN(5) - 2, Caller: string(rune('a' + r.IntN(3))), CacheScope: string(rune('a' + r.IntN(2))),
 				}
-				arrives, cancels := time.Duration(r.IntN(5000))*time.Microsecond, time.Duration(r.IntN(20000))*time.Microsecond
-				cancelled := r.IntN(4) == 0
-				wg.Go(func() {
-					time.Sleep(arrives)
-					ctx, cancel := context.WithCancel(context.Background())
-					defer cancel()
-					if cancelled {
-						time.AfterFunc(cancels, cancel)
-					}
-					out := prompt[:len(prompt):len(prompt)]
-					for d, err := range e.Generate(ctx, req) {
-						if err != nil && (!cancelled || !errors.Is(err, context.Canceled)) {
-							t.Error(err)
-						}
-						out = append(out, d.Tokens...)
-					}
-					if n := len(out) - len(prompt); n != req.MaxTokens && !cancelled {
-						t.Errorf("%d tokens of %d", n, req.MaxTokens)
-					}
-					mu.Lock()
-					outputs, prompts = append(outputs, out), append(prompts, len(prompt))
-					mu.Unlock()
-				})
-			}
-			wg.Wait()
-			requireIdle(t, e)
-			requireAsAlone(t, e.Model(), outputs, prompts)
+			})
 			preempted, cached = preempted+e.Stats().Preempted, cached+e.Stats().CachedTokens
 		})
 	}
 	require.Positive(t, preempted)
 	require.Positive(t, cached)
+}
+
+// requireInterleaved runs n requests that arrive, and some of which are cancelled, at random: each gets what it gets alone, and
+// nothing of them is left.
+func requireInterleaved(t *testing.T, e *engine.Engine, r *rand.Rand, n int, request func() engine.Request) {
+	t.Helper()
+	var mu sync.Mutex
+	var outputs [][]llama.Token // with their prompts
+	var prompts []int
+	var wg sync.WaitGroup
+	for range n {
+		req := request()
+		prompt := req.Tokens
+		arrives, cancels := time.Duration(r.IntN(5000))*time.Microsecond, time.Duration(r.IntN(20000))*time.Microsecond
+		cancelled := r.IntN(4) == 0
+		wg.Go(func() {
+			time.Sleep(arrives)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			if cancelled {
+				time.AfterFunc(cancels, cancel)
+			}
+			out := prompt[:len(prompt):len(prompt)]
+			for d, err := range e.Generate(ctx, req) {
+				if err != nil && (!cancelled || !errors.Is(err, context.Canceled)) {
+					t.Error(err)
+				}
+				out = append(out, d.Tokens...)
+			}
+			if n := len(out) - len(prompt); n != req.MaxTokens && !cancelled {
+				t.Errorf("%d tokens of %d", n, req.MaxTokens)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			outputs, prompts = append(outputs, out), append(prompts, len(prompt))
+		})
+	}
+	wg.Wait()
+	requireIdle(t, e)
+	requireAsAlone(t, e.Model(), outputs, prompts)
 }
 
 // requireAsAlone computes each output again, alone: at each position the model's

@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -10,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -123,41 +121,11 @@ func TestSpeculativeInterleavings(t *testing.T) {
 			e := openFixture(t, s.model, engine.Params{NCtx: 384, NBatch: 48, MaxSequences: 5, Speculative: s.how})
 			engine.GuessAlways(e)
 			beginnings := [][]llama.Token{{1}, randomTokens(r, 20), randomTokens(r, 50)}
-			var mu sync.Mutex
-			var outputs [][]llama.Token
-			var prompts []int
-			var wg sync.WaitGroup
-			for range 40 {
+			requireInterleaved(t, e, r, 40, func() engine.Request {
 				prompt := slices.Concat(beginnings[r.IntN(len(beginnings))], randomTokens(r, 1+r.IntN(20)))
-				req := engine.Request{Tokens: prompt, MaxTokens: 1 + r.IntN(100), IgnoreEOS: true, Sampling: greedy()}
-				arrives, cancels := time.Duration(r.IntN(5000))*time.Microsecond, time.Duration(r.IntN(20000))*time.Microsecond
-				cancelled := r.IntN(4) == 0
-				wg.Go(func() {
-					time.Sleep(arrives)
-					ctx, cancel := context.WithCancel(context.Background())
-					defer cancel()
-					if cancelled {
-						time.AfterFunc(cancels, cancel)
-					}
-					out := prompt[:len(prompt):len(prompt)]
-					for d, err := range e.Generate(ctx, req) {
-						if err != nil && (!cancelled || !errors.Is(err, context.Canceled)) {
-							t.Error(err)
-						}
-						out = append(out, d.Tokens...)
-					}
-					if n := len(out) - len(prompt); n != req.MaxTokens && !cancelled {
-						t.Errorf("%d tokens of %d", n, req.MaxTokens)
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					outputs, prompts = append(outputs, out), append(prompts, len(prompt))
-				})
-			}
-			wg.Wait()
-			requireIdle(t, e)
+				return engine.Request{Tokens: prompt, MaxTokens: 1 + r.IntN(100), IgnoreEOS: true, Sampling: greedy()}
+			})
 			require.Positive(t, e.Stats().Accepted)
-			requireAsAlone(t, e.Model(), outputs, prompts)
 		})
 	}
 }
