@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if words := os.Getenv(refuseVar); words != "" {
-		if err := refuseCalls(words); err != nil {
+		if err := refuseCalls(words, false); err != nil {
 			fmt.Fprintln(os.Stderr, "knob:", err)
 			os.Exit(1)
 		}

@@ -57,7 +57,9 @@ func init() {
 			err = os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
 		}
 		if err == nil && k.Refuse != "" {
-			err = refuseCalls(k.Refuse)
+			// The C library starts threads by clone3 and takes no answer but ENOSYS for its
+			// absence: the runtime would die of it, so other threads stay without the filter.
+			err = refuseCalls(k.Refuse, strings.Contains(k.Refuse, "clone3=EPERM"))
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "knob:", err)
@@ -111,8 +113,9 @@ func container() *syscall.SysProcAttr {
 
 var errnos = map[string]syscall.Errno{"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS, "EACCES": unix.EACCES, "EINVAL": unix.EINVAL}
 
-// refuseCalls puts all threads of this process under the filter.
-func refuseCalls(words string) error {
+// refuseCalls puts all threads of this process under the filter, or this one with all
+// that it starts, and keeps the goroutine on it: the runtime starts threads from others.
+func refuseCalls(words string, oneThread bool) error {
 	info, err := policy.Arch(runtime.GOARCH)
 	if err != nil {
 		return err
@@ -162,11 +165,15 @@ func refuseCalls(words string) error {
 	program = append(program, give(unix.SECCOMP_RET_ALLOW))
 	fprog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	flags := uintptr(0)
+	if !oneThread {
+		flags = unix.SECCOMP_FILTER_FLAG_TSYNC
+		defer runtime.UnlockOSThread()
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog)))
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog)))
 	if errno != 0 {
 		return errno
 	}
