@@ -45,7 +45,7 @@ run: model ## build everything, then the demonstration: a real answer, a real sa
 # The packages' tests run side by side: OpenMP's threads, which spin for as long as a third of a second by
 # themselves, must give the processors away.
 .PHONY: test
-test: export GOMP_SPINCOUNT ?= 1000
+test: export GOMP_SPINCOUNT ?= 4000
 test: native peers models ## every test, with the race detector; a skip needs a line in skips.txt
 	$(GO) run ./internal/testgate -skips skips.txt -- -race -timeout 20m ./...
 

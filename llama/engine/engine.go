@@ -237,6 +237,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 		sched.parking.disk = e.disk
 	}
 	sched.quota, sched.streams = p.MaxCellsPerCaller, dec.streams
+	sched.apart = !dec.streams && p.FlashAttn != llama.FlashAttnOff && m.MemoryNeed().NGPULayers == 0
 	e.loop = newLoop(dec, sched, m.Vocab().IsEOG, p.Logger)
 	e.loop.maxWait = p.MaxWait
 	if s := p.Speculative; s.on() {

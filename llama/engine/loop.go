@@ -218,11 +218,13 @@ func (l *loop) step() {
 		l.stepFailed(err)
 		return
 	}
-	end, done, prompt, cells := time.Now(), 1, 0, l.sched.tree.cells
+	end, done, prompt, generated := time.Now(), 1, 0, false
 	for i := range l.feeds {
 		done = max(done, len(l.feeds[i].tokens)-l.feeds[i].draft)
 		if n := l.feeds[i].n; n > 1 {
 			prompt += n
+		} else {
+			generated = true
 		}
 	}
 	if l.guesser != nil {
@@ -235,7 +237,7 @@ func (l *loop) step() {
 	}
 	l.counts.steps += uint64(done - 1)
 	l.stepTime = end.Sub(now) / time.Duration(done)
-	l.sched.pace.observe(l.stepTime, prompt, cells)
+	l.sched.observe(l.stepTime, prompt, generated)
 }
 
 // advance books what the step did for one sequence.

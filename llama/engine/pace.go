@@ -15,15 +15,16 @@ const (
 
 // pace finds how many tokens of prompts fit into a step of a given time, so that
 // those who generate do not wait longer for their next token. A prompt token
-// costs more the more cells are in use: cost = a + b × cells, a weighted
+// costs more the more tokens are before it: cost = a + b × position, a weighted
 // regression over the last steps.
 type pace struct {
 	decode          float64 // seconds of a step without prompts
-	w, x, y, xx, xy float64 // sums over tokens: weight, cells, seconds per token
+	w, x, y, xx, xy float64 // sums over tokens: weight, position where the step begins, seconds per token
 }
 
-// observe takes a step that has been computed.
-func (p *pace) observe(took time.Duration, prompt, cells int) {
+// observe takes a step that has been computed: so many tokens of prompts, and
+// whether others generated in it.
+func (p *pace) observe(took time.Duration, prompt int, generated bool, at int) {
 	t := took.Seconds()
 	if prompt == 0 {
 		if p.decode > 0 {
@@ -32,14 +33,17 @@ func (p *pace) observe(took time.Duration, prompt, cells int) {
 		p.decode = t
 		return
 	}
-	w, x := float64(prompt), float64(cells)
-	y := max(0, t-p.decode) / w
+	w, x := float64(prompt), float64(at)
+	if generated {
+		t = max(0, t-p.decode)
+	}
+	y := t / w
 	p.w, p.x, p.y = fade*p.w+w, fade*p.x+w*x, fade*p.y+w*y
 	p.xx, p.xy = fade*p.xx+w*x*x, fade*p.xy+w*x*y
 }
 
-// tokens is how many fit, at most most.
-func (p *pace) tokens(target time.Duration, cells, most int) int {
+// tokens is how many fit behind the position at, at most most.
+func (p *pace) tokens(target time.Duration, at, most int) int {
 	if p.w == 0 {
 		return min(firstPrompt, most)
 	}
@@ -48,7 +52,7 @@ func (p *pace) tokens(target time.Duration, cells, most int) int {
 		slope = max(0, (p.w*p.xy-p.x*p.y)/spread)
 	}
 	// The line passes the mean; far from it a noisy slope is not to lead below half.
-	cost := max(mean/2, mean+slope*(float64(cells)-p.x/p.w))
+	cost := max(mean/2, mean+slope*(float64(at)-p.x/p.w))
 	if cost <= 0 {
 		return most
 	}

@@ -44,11 +44,11 @@ func (m *machine) add(prompt []llama.Token, n int) *sequence {
 func (m *machine) step() {
 	const ms = 1e-3
 	feeds := m.plan(nil, m.now)
-	took, prompts := 12*ms, 0
+	took, prompts, generated := 12*ms, 0, false
 	cells := float64(m.tree.cells)
 	for _, f := range feeds {
 		if f.n == 1 {
-			took += 5*ms + 0.9e-3*ms*cells
+			took, generated = took+5*ms+0.9e-3*ms*cells, true
 			continue
 		}
 		prompts += f.n
@@ -69,7 +69,7 @@ func (m *machine) step() {
 			m.retire(f.seq, true)
 		}
 	}
-	m.pace.observe(d, prompts, int(cells))
+	m.observe(d, prompts, generated)
 }
 
 // gaps are the times between two tokens of one sequence, sorted.

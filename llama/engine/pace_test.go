@@ -15,14 +15,14 @@ func TestPace(t *testing.T) {
 	}
 	p := &pace{}
 	for range 10 {
-		p.observe(20*time.Millisecond, 0, 0)
+		p.observe(20*time.Millisecond, 0, true, 0)
 	}
 	require.Equal(t, firstPrompt, p.tokens(defaultPace, 0, 4096), "nothing is known yet")
 	cells, first, last := 0, 0, 0
 	for cells < 6000 {
 		n := p.tokens(defaultPace, cells, 4096)
 		took := cost(n, cells)
-		p.observe(took, n, cells)
+		p.observe(took, n, true, cells)
 		if cells > 0 && n > leastPrompt {
 			require.InDelta(t, defaultPace.Seconds(), took.Seconds(), 0.2, "%d tokens at %d", n, cells)
 		}

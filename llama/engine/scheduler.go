@@ -31,7 +31,11 @@ type scheduler struct {
 	mem      memory
 	parking  *parking // nil: nothing stays of what has ended
 	streams  bool     // each sequence has cells of its own
+	apart    bool     // prompts get steps of their own; see alternate
+	waiting  int      // prompts that wait for one
+	owed     float64  // seconds: what those who generate get before the next one of those
 	pace     pace
+	at       int // position at which the first prompt of the step begins
 
 	contended bool // another engine waits for this one's step
 	groups    groups
@@ -142,24 +146,71 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 			target = seq.pace
 		}
 	}
-	half := 0
-	if target > 0 {
-		room, half = s.pace.tokens(target, s.tree.cells, room), s.pace.tokens(target/2, s.tree.cells, room)
+	if s.apart {
+		feeds, room = s.alternate(feeds, room)
 	}
-	feeds = s.planPrompts(feeds, room, half)
+	feeds = s.planPrompts(feeds, room, target)
 	s.parkKept()
 	return feeds
+}
+
+// tile is how many tokens of a step ggml's flash attention takes together on a
+// processor: as many as are in it or more. Each tile reads every cell that one of
+// its tokens sees.
+const tile = 64
+
+// After a step of prompts those who generate get one step at least, and for each
+// prompt that waits beside the next one a part of that time: the more of them wait, the
+// less it matters to each that others go on, and the more that some end, because each
+// that runs makes every token of a prompt dearer.
+const (
+	partEach = 1.0 / 16
+	mostEach = 2
+)
+
+// alternate lets steps of those who generate and steps of prompts take turns. In one
+// step they would be in one tile, and that tile would compute what the cells of all
+// who generate have to do with each other: many times what it costs to read the
+// weights twice.
+func (s *scheduler) alternate(feeds []feed, room int) ([]feed, int) {
+	prompts := 0
+	s.waiting = 0
+	for _, seq := range s.running {
+		if p := seq.pending(); p > 1 && seq.key.adapters == s.groups.now {
+			prompts += p
+			s.waiting++
+		}
+	}
+	if len(feeds) == 0 || min(prompts, room)+len(feeds) < tile {
+		return feeds, room
+	}
+	if s.owed >= s.pace.decode/2 {
+		return feeds, 0
+	}
+	return feeds[:0], room
+}
+
+// observe takes a step that has been computed: so many tokens of prompts, and whether
+// others generated in it.
+func (s *scheduler) observe(took time.Duration, prompt int, generated bool) {
+	s.pace.observe(took, prompt, generated, s.at)
+	if generated {
+		s.owed -= took.Seconds()
+	} else {
+		s.owed = max(s.pace.decode, took.Seconds()*partEach*float64(min(s.waiting-1, mostEach)))
+	}
 }
 
 // steps is how many times in a row what was planned can be computed, the sampled
 // tokens being the next step: where nobody waits and every sequence generates,
 // as far as limits and cells go, at most most.
 func (s *scheduler) steps(feeds []feed, most int) int {
-	if len(s.queue) > 0 {
+	prompts := func(seq *sequence) bool { return seq.pending() > 1 && seq.key.adapters == s.groups.now }
+	if len(s.queue) > 0 || slices.ContainsFunc(s.running, prompts) {
 		return 1
 	}
 	for _, f := range feeds {
-		if f.n > 1 || f.draft > 0 || !f.sample || f.seq.first.IsZero() {
+		if f.draft > 0 || !f.sample || f.seq.first.IsZero() {
 			return 1
 		}
 		most = min(most, f.seq.limit-f.seq.length(), f.seq.leaf.room()-len(f.seq.tokens)+1)
@@ -171,9 +222,9 @@ func (s *scheduler) steps(feeds []feed, most int) int {
 // that a short request does not wait for a long one. A prompt ages by every
 // token of another one that is computed before it: it is overtaken by fewer
 // tokens than it has itself, then it goes first. Where the first one is so short
-// that a step of half the time computes all of it, the step is one of those: what
-// else it would compute is not worth the wait of those who generate.
-func (s *scheduler) planPrompts(feeds []feed, room, half int) []feed {
+// that a step of half the time (target; 0: any) computes all of it, the step is one of
+// those: what else it would compute is not worth the wait of those who generate.
+func (s *scheduler) planPrompts(feeds []feed, room int, target time.Duration) []feed {
 	s.prompts = s.prompts[:0]
 	for _, seq := range s.running {
 		if seq.pending() > 1 && seq.key.adapters == s.groups.now {
@@ -195,8 +246,13 @@ func (s *scheduler) planPrompts(feeds []feed, room, half int) []feed {
 		s.rejoin(seq)
 		seq.overtaken += overtaking
 		p := seq.pending()
-		if overtaking == 0 && p+seq.computed <= half {
-			room = half
+		if overtaking == 0 {
+			s.at = seq.past
+			if half := s.pace.tokens(target/2, s.at, room); target > 0 && p+seq.computed <= half {
+				room = half
+			} else if target > 0 {
+				room = s.pace.tokens(target, s.at, room)
+			}
 		}
 		if n := s.chunk(seq, min(p, room)); n > 0 {
 			feeds = append(feeds, feed{seq: seq, n: n, sample: n == p})
