@@ -16,6 +16,7 @@ type pin struct {
 	version, tree         string
 	repository, tag       string
 	npmPackage, npmBundle string
+	edits                 []llamacpp.Edit
 }
 
 // thePin is what main builds; tests put a small tree in its place.
@@ -23,6 +24,7 @@ var thePin = pin{
 	version: llamacpp.Version, tree: llamacpp.Tree,
 	repository: llamacpp.Repository, tag: llamacpp.Tag,
 	npmPackage: llamacpp.NPMPackage, npmBundle: llamacpp.NPMBundle,
+	edits: llamacpp.Edits,
 }
 
 // app is one invocation: the pin, the user's settings and where output goes.

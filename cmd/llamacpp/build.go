@@ -25,7 +25,7 @@ func (a *app) build(ctx context.Context) (*library, error) {
 	if err := a.needBuild(); err != nil {
 		return nil, err
 	}
-	lock, err := a.lock(ctx, "native-"+p.key)
+	lock, err := a.lock(ctx, "native-"+p.work)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (a *app) build(ctx context.Context) (*library, error) {
 		return nil, err
 	}
 	start := time.Now()
-	b := cmakeBuild{app: a, plan: p, lock: lock, dir: a.workDir(p.key)}
+	b := cmakeBuild{app: a, plan: p, lock: lock, dir: a.workDir(p.work)}
 	if err := b.make(ctx, "building", llamacpp.Targets); err != nil {
 		return nil, err
 	}
@@ -91,6 +91,9 @@ func (b cmakeBuild) install(ctx context.Context) error {
 			return err
 		}
 		m.Libraries = append(m.Libraries, name)
+	}
+	if err := b.edit(ctx, stage, vars["CMAKE_AR"]); err != nil {
+		return err
 	}
 	if err := b.stamp(ctx, stage, vars["CMAKE_AR"]); err != nil {
 		return err

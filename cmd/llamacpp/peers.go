@@ -15,7 +15,7 @@ func (a *app) peers(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	built, err := a.openPeers(p.key)
+	built, err := a.openPeers(p.work)
 	if err != nil {
 		if built, err = a.buildPeers(ctx, p); err != nil {
 			return err
@@ -29,11 +29,11 @@ func (a *app) peers(ctx context.Context, dir string) error {
 		if got, err := sha256File(to); err == nil && got == want {
 			continue
 		}
-		if err := replaceProgram(filepath.Join(a.peersDir(p.key), name), to); err != nil {
+		if err := replaceProgram(filepath.Join(a.peersDir(p.work), name), to); err != nil {
 			return err
 		}
 	}
-	a.say("peers: %s (key %s)", dir, p.key)
+	a.say("peers: %s (key %s)", dir, p.work)
 	return nil
 }
 
@@ -49,30 +49,30 @@ func (a *app) buildPeers(ctx context.Context, p plan) (manifest, error) {
 	if err := a.needBuild(); err != nil {
 		return manifest{}, err
 	}
-	lock, err := a.lock(ctx, "native-"+p.key)
+	lock, err := a.lock(ctx, "native-"+p.work)
 	if err != nil {
 		return manifest{}, err
 	}
 	defer lock.Close()
-	if m, err := a.openPeers(p.key); err == nil {
+	if m, err := a.openPeers(p.work); err == nil {
 		return m, nil
 	}
 	if err := a.fetch(ctx); err != nil {
 		return manifest{}, err
 	}
-	b := cmakeBuild{app: a, plan: p, lock: lock, dir: a.workDir(p.key)}
+	b := cmakeBuild{app: a, plan: p, lock: lock, dir: a.workDir(p.work)}
 	if err := b.make(ctx, "building the peers", llamacpp.Peers); err != nil {
 		return manifest{}, err
 	}
-	out := a.peersDir(p.key)
+	out := a.peersDir(p.work)
 	parent := filepath.Dir(out)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return manifest{}, err
 	}
-	if err := removeLeftovers(parent, p.key); err != nil {
+	if err := removeLeftovers(parent, p.work); err != nil {
 		return manifest{}, err
 	}
-	tmp, err := os.MkdirTemp(parent, leftover(p.key)+"*")
+	tmp, err := os.MkdirTemp(parent, leftover(p.work)+"*")
 	if err != nil {
 		return manifest{}, err
 	}
@@ -83,14 +83,14 @@ func (a *app) buildPeers(ctx context.Context, p plan) (manifest, error) {
 			return manifest{}, err
 		}
 	}
-	m := manifest{Version: a.version, Tree: a.tree, Key: p.key, GOOS: p.GOOS, GOARCH: p.GOARCH, Compiler: p.compiler, Options: p.options, CUDA: p.CUDA}
+	m := manifest{Version: a.version, Tree: a.tree, Key: p.work, GOOS: p.GOOS, GOARCH: p.GOARCH, Compiler: p.compiler, Options: p.options, CUDA: p.CUDA}
 	if err := m.write(stage); err != nil {
 		return manifest{}, err
 	}
 	if err := publish(stage, out); err != nil {
 		return manifest{}, err
 	}
-	return a.openPeers(p.key)
+	return a.openPeers(p.work)
 }
 
 // replaceProgram copies a program over one that may be running.

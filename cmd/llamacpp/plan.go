@@ -17,7 +17,8 @@ type plan struct {
 	options  []string
 	compiler string
 	cudaDir  string // the CUDA toolkit's libraries
-	key      string
+	work     string // key of what CMake builds: the build directory and the peers
+	key      string // key of the library
 }
 
 // plan decides what to build on this machine with these settings, and says it.
@@ -46,14 +47,14 @@ func (a *app) plan(ctx context.Context) (plan, error) {
 		}
 		p.compiler += "; " + p.host.toolkit.nvcc + " " + p.host.toolkit.identity
 	}
-	p.key = cacheKey(a.tree, p)
+	p.work, p.key = cacheKey(a.tree, p, nil), cacheKey(a.tree, p, a.edits)
 	return p, nil
 }
 
 // cacheKey names all that the output depends on. It is part of every path, of a
 // -D flag and of a symbol, because Go's build cache notices none of: a changed
 // library, a changed header.
-func cacheKey(tree string, p plan) string {
+func cacheKey(tree string, p plan, edits []llamacpp.Edit) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "recipe %d\ntree %s\ntarget %s/%s\ncompiler %s\n", llamacpp.Recipe, tree, p.GOOS, p.GOARCH, p.compiler)
 	for _, o := range p.options {
@@ -62,6 +63,9 @@ func cacheKey(tree string, p plan) string {
 	if p.Native {
 		// -march=native means another thing on another processor.
 		fmt.Fprintf(&b, "cpu %s %s\n", p.host.cpu.model, strings.Join(p.host.cpu.flags, " "))
+	}
+	for _, e := range edits {
+		fmt.Fprintf(&b, "edit %q\n", e)
 	}
 	sum := sha256.Sum256([]byte(b.String()))
 	return hex.EncodeToString(sum[:8])

@@ -65,10 +65,10 @@ func TestChoose(t *testing.T) {
 
 func TestKeyHoldsAllThatMatters(t *testing.T) {
 	base := plan{choice: choice{Variant: llamacpp.Variant{GOOS: "linux", GOARCH: "amd64"}}, options: []string{"-DA=1"}, compiler: "gcc 12", host: host{cpu: avx2}}
-	key := cacheKey("tree", base)
+	key := cacheKey("tree", base, nil)
 	assert.Regexp(t, "^[0-9a-f]{16}$", key)
-	assert.Equal(t, key, cacheKey("tree", base))
-	assert.NotEqual(t, key, cacheKey("another", base))
+	assert.Equal(t, key, cacheKey("tree", base, nil))
+	assert.NotEqual(t, key, cacheKey("another", base, nil))
 	for name, change := range map[string]func(*plan){
 		"option":       func(p *plan) { p.options = []string{"-DA=2"} },
 		"compiler":     func(p *plan) { p.compiler = "gcc 13" },
@@ -77,15 +77,17 @@ func TestKeyHoldsAllThatMatters(t *testing.T) {
 	} {
 		p := base
 		change(&p)
-		assert.NotEqual(t, key, cacheKey("tree", p), name)
+		assert.NotEqual(t, key, cacheKey("tree", p, nil), name)
 	}
+
+	assert.NotEqual(t, key, cacheKey("tree", base, llamacpp.Edits), "an edit")
 
 	other := base
 	other.host.cpu = old
-	assert.Equal(t, key, cacheKey("tree", other), "the portable build is one for all processors")
+	assert.Equal(t, key, cacheKey("tree", other, nil), "the portable build is one for all processors")
 	native, nativeOld := base, other
 	native.Native, nativeOld.Native = true, true
-	assert.NotEqual(t, cacheKey("tree", native), cacheKey("tree", nativeOld), "the native one is not")
+	assert.NotEqual(t, cacheKey("tree", native, nil), cacheKey("tree", nativeOld, nil), "the native one is not")
 }
 
 func TestSettingsAreChecked(t *testing.T) {

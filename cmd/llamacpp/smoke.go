@@ -25,7 +25,7 @@ func (a *app) cudaSmoke(ctx context.Context) error {
 	if err := a.needBuild(); err != nil {
 		return err
 	}
-	lock, err := a.lock(ctx, "native-"+p.key)
+	lock, err := a.lock(ctx, "native-"+p.work)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (a *app) cudaSmoke(ctx context.Context) error {
 	if err := a.fetch(ctx); err != nil {
 		return err
 	}
-	b := cmakeBuild{app: a, plan: p, lock: lock, dir: a.workDir(p.key)}
+	b := cmakeBuild{app: a, plan: p, lock: lock, dir: a.workDir(p.work)}
 	if err := b.make(ctx, "compiling two kernels", smokeTargets()); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 		if err := json.Unmarshal([]byte(text), &p); err != nil {
 			panic(err)
 		}
-		thePin = pin{p.Version, p.Tree, p.Repository, p.Tag, p.NPMPackage, p.NPMBundle}
+		thePin = pin{p.Version, p.Tree, p.Repository, p.Tag, p.NPMPackage, p.NPMBundle, nil}
 		main()
 	}
 	goleak.VerifyTestMain(m)

@@ -32,8 +32,7 @@ type scheduler struct {
 	parking  *parking // nil: nothing stays of what has ended
 	streams  bool     // each sequence has cells of its own
 	apart    bool     // prompts get steps of their own; see alternate
-	waiting  int      // prompts that wait for one
-	owed     float64  // seconds: what those who generate get before the next one of those
+	prompted bool     // the last step was one of those
 	pace     pace
 	at       int // position at which the first prompt of the step begins
 
@@ -155,18 +154,9 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 }
 
 // tile is how many tokens of a step ggml's flash attention takes together on a
-// processor: as many as are in it or more. Each tile reads every cell that one of
-// its tokens sees.
+// processor, where there are as many. A tile computes every cell that one of its
+// tokens sees for all of them, and one that is not full costs as much.
 const tile = 64
-
-// After a step of prompts those who generate get one step at least, and for each
-// prompt that waits beside the next one a part of that time: the more of them wait, the
-// less it matters to each that others go on, and the more that some end, because each
-// that runs makes every token of a prompt dearer.
-const (
-	partEach = 1.0 / 16
-	mostEach = 2
-)
 
 // alternate lets steps of those who generate and steps of prompts take turns. In one
 // step they would be in one tile, and that tile would compute what the cells of all
@@ -174,17 +164,15 @@ const (
 // weights twice.
 func (s *scheduler) alternate(feeds []feed, room int) ([]feed, int) {
 	prompts := 0
-	s.waiting = 0
 	for _, seq := range s.running {
 		if p := seq.pending(); p > 1 && seq.key.adapters == s.groups.now {
 			prompts += p
-			s.waiting++
 		}
 	}
 	if len(feeds) == 0 || min(prompts, room)+len(feeds) < tile {
 		return feeds, room
 	}
-	if s.owed >= s.pace.decode/2 {
+	if s.prompted {
 		return feeds, 0
 	}
 	return feeds[:0], room
@@ -194,11 +182,7 @@ func (s *scheduler) alternate(feeds []feed, room int) ([]feed, int) {
 // others generated in it.
 func (s *scheduler) observe(took time.Duration, prompt int, generated bool) {
 	s.pace.observe(took, prompt, generated, s.at)
-	if generated {
-		s.owed -= took.Seconds()
-	} else {
-		s.owed = max(s.pace.decode, took.Seconds()*partEach*float64(min(s.waiting-1, mostEach)))
-	}
+	s.prompted = !generated
 }
 
 // steps is how many times in a row what was planned can be computed, the sampled
@@ -252,6 +236,9 @@ func (s *scheduler) planPrompts(feeds []feed, room int, target time.Duration) []
 				room = half
 			} else if target > 0 {
 				room = s.pace.tokens(target, s.at, room)
+			}
+			if s.apart && room > 2*tile && room < p {
+				room -= room % tile
 			}
 		}
 		if n := s.chunk(seq, min(p, room)); n > 0 {
