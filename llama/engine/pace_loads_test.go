@@ -30,6 +30,7 @@ func (allShared) copy(llama.SeqID, llama.SeqID, int) bool { return true }
 func newMachine(pace time.Duration) *machine {
 	start := time.Unix(1e6, 0)
 	s := newScheduler(8192, defaultBatch, 16, -1, allShared{})
+	s.apart = true
 	return &machine{scheduler: s, now: start, start: start, times: map[*sequence][]time.Duration{}, each: pace}
 }
 

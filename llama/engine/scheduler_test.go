@@ -2,7 +2,9 @@ package engine
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -87,4 +89,57 @@ func TestLoopStarvesNoLongPrompt(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, overtaking, n-2*batch, "short ones go first") // a first step may be planned before they arrive
 	require.LessOrEqual(t, overtaking, n+2*batch, "but not for ever")
+}
+
+// TestAlternate: where attention is computed in tiles, those who generate and long
+// prompts take turns, and a step too small for a tile holds both.
+func TestAlternate(t *testing.T) {
+	s := newScheduler(4000, 512, 4, -1, noMemory{})
+	s.apart = true
+	r := rand.New(rand.NewPCG(12, 12))
+	step := func() (generated, prompt int) {
+		feeds := s.plan(nil, time.Now())
+		require.NotEmpty(t, feeds)
+		if slices.ContainsFunc(s.running, func(seq *sequence) bool { return seq.pending() > 1 }) {
+			require.Equal(t, 1, s.steps(feeds, 16), "a prompt waits")
+		}
+		for _, f := range feeds {
+			if f.n == 1 {
+				generated++
+			} else {
+				prompt += f.n
+			}
+			if f.seq.past += f.n; f.sample {
+				f.seq.tokens = append(f.seq.tokens, 1)
+			}
+		}
+		s.observe(time.Duration(prompt+1)*time.Millisecond, prompt, generated > 0)
+		return generated, prompt
+	}
+	submit := func(n int) {
+		seq := newTestSequence(randomPrompt(r, n), n+100)
+		seq.pace = 200 * time.Millisecond
+		s.submit(seq)
+	}
+	submit(600)
+	_, prompt := step()
+	require.Equal(t, 512, prompt, "nobody waits")
+	step()
+	submit(600)
+	for range 3 {
+		generated, prompt := step()
+		require.Equal(t, 1, generated)
+		require.Zero(t, prompt)
+		generated, prompt = step()
+		require.Zero(t, generated)
+		require.Positive(t, prompt)
+		require.Zero(t, prompt%tile)
+	}
+	for s.running[1].pending() > 1 {
+		step()
+	}
+	submit(20)
+	generated, prompt := step()
+	require.Equal(t, 2, generated)
+	require.Equal(t, 20, prompt)
 }

@@ -34,7 +34,7 @@ func Options(v Variant) []string {
 		"LLAMA_BUILD_EXAMPLES":            "OFF",
 		"LLAMA_BUILD_APP":                 "OFF",
 		// Tools and server are configured but only Peers' targets are ever built,
-		// from the very objects that our program links.
+		// from the very objects that our program links, but for those that are edited.
 		"LLAMA_BUILD_TOOLS":     "ON",
 		"LLAMA_BUILD_SERVER":    "ON",
 		"LLAMA_BUILD_UI":        "OFF", // needs npm packages
