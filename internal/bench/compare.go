@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // side is one of a comparison. Each run gives figures of which more is better.
@@ -16,6 +17,10 @@ type side struct {
 
 // pair names a cell of a comparison: one figure against one other side.
 func pair(figure, against string) string { return figure + " against " + against }
+
+// rest lets another engine's threads of this process end (100 ms after its last
+// step): while there are more of them than processors, OpenMP lets none spin.
+func rest() { time.Sleep(300 * time.Millisecond) }
 
 // compare runs our side and the others in turn, as often as pairs are wanted, and
 // keeps of each figure the ratio of ours to each other side's that has it.
@@ -32,6 +37,7 @@ func (b *bench) compare(ctx context.Context, row string, ours side, others ...si
 		got := make([]metrics, len(sides))
 		for j := range sides {
 			j = (i + j) % len(sides) // who goes first finds the machine cooler
+			rest()
 			if got[j], err = sides[j].run(ctx); err != nil {
 				return fmt.Errorf("%s: %s: %w", row, sides[j].name, err)
 			}

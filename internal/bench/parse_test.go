@@ -31,18 +31,6 @@ llama_perf_context_print: load time = 1 ms
 	require.ErrorContains(t, err, "no room")
 }
 
-func TestParseGoBench(t *testing.T) {
-	out := []byte("goos: linux\nBenchmarkLoopStep/sequences=1-2  \t   20000\t      1234 ns/op\t     100 B/op\t       2 allocs/op\nBenchmarkLoopStep/sequences=32-2 \t   20000\t     45678.5 ns/op\nPASS\n")
-	x, err := parseGoBench(out, "BenchmarkLoopStep/sequences=32")
-	require.NoError(t, err)
-	assert.Equal(t, 45678.5, x)
-	x, err = parseGoBench(out, "BenchmarkLoopStep/sequences=1")
-	require.NoError(t, err)
-	assert.Equal(t, 1234.0, x)
-	_, err = parseGoBench(out, "BenchmarkLoopStep/sequences=3")
-	require.Error(t, err)
-}
-
 func TestParseResident(t *testing.T) {
 	n, err := parseResident([]byte("Name:\tbench\nVmHWM:\t  9999 kB\nVmRSS:\t    2048 kB\n"))
 	require.NoError(t, err)

@@ -118,8 +118,8 @@ func otherRows() []row {
 			goals: []goal{{"1000 texts of 100 tokens embedded", "llama-server's best", "texts/s ≥ 1.0", "embed", pairRatio("embed", "", 1)}},
 		},
 		{
-			name: "overhead", title: "What the engine does in a step apart from the model", minutes: 0.7, measure: (*bench).overhead,
-			tables: []table{{"", []column{{"loop 1", "1 stream, µs"}, {"step 1", "of a step of, ms"}, {"share 1", "%"}, {"loop 32", "32 streams, µs"}, {"step 32", "of a step of, ms"}, {"share 32", "%"}}}},
+			name: "overhead", title: "Time of a step outside llama_decode and sampling", minutes: 0.7, measure: (*bench).overhead,
+			tables: []table{{"", []column{{"outside 1", "1 stream, µs"}, {"step 1", "of a step of, ms"}, {"share 1", "%"}, {"outside 32", "32 streams, µs"}, {"step 32", "of a step of, ms"}, {"share 32", "%"}}}},
 			goals: []goal{
 				{"Go overhead per token, 1 stream", "step", "≤ 0.5 %", "overhead 1", atMost("overhead", overheadFigure(1), 0.5, "%")},
 				{"Go overhead per token, 32 streams", "step", "≤ 2 %", "overhead 32", atMost("overhead", overheadFigure(32), 2, "%")},

@@ -80,6 +80,7 @@ func (b *bench) decode(ctx context.Context, row string) (err error) {
 		if err != nil {
 			return nil, err
 		}
+		rest()
 		none, err := decodeBare(bare, bos)
 		return metrics{sampledGreedy: greedy.speed(), sampledDefault: usual.speed(), sampledNot: none}, err
 	}}

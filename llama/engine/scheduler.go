@@ -205,9 +205,9 @@ func (s *scheduler) steps(feeds []feed, most int) int {
 // planPrompts gives the room of a step to the shortest remaining prompts, so
 // that a short request does not wait for a long one. A prompt ages by every
 // token of another one that is computed before it: it is overtaken by fewer
-// tokens than it has itself, then it goes first. Where the first one is so short
-// that a step of half the time (target; 0: any) computes all of it, the step is one of
-// those: what else it would compute is not worth the wait of those who generate.
+// tokens than it has itself, then it goes first. Where the first one is so short that
+// a step of two fifths of the time (target; 0: any) computes all of it, the step is one
+// of those: what else it would compute is not worth the wait of those who generate.
 func (s *scheduler) planPrompts(feeds []feed, room int, target time.Duration) []feed {
 	s.prompts = s.prompts[:0]
 	for _, seq := range s.running {
@@ -232,8 +232,8 @@ func (s *scheduler) planPrompts(feeds []feed, room int, target time.Duration) []
 		p := seq.pending()
 		if overtaking == 0 {
 			s.at = seq.past
-			if half := s.pace.tokens(target/2, s.at, room); target > 0 && p+seq.computed <= half {
-				room = half
+			if short := s.pace.tokens(target*2/5, s.at, room); target > 0 && p+seq.computed <= short {
+				room = short
 			} else if target > 0 {
 				room = s.pace.tokens(target, s.at, room)
 			}

@@ -6,6 +6,7 @@
 #include "llama.h"
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -49,6 +50,10 @@ void start_decode_thread(lm_context * c);
 int32_t attach_threads(lm_context * c, const lm_context_params * p, char ** err);
 // After llama_free.
 void free_threads(lm_context * c);
+// Ends the calling thread's team; its next decode starts one again. As long as teams have more threads than there are
+// processors, whoever they belong to and however idle they are, OpenMP lets none of them spin: a decode takes twice as long.
+void rest_team();
+constexpr std::chrono::milliseconds team_rests_after{100};
 // Calls f for each i below n on the threads that compute. f does not throw.
 void on_team(lm_context * c, size_t n, void (*f)(lm_context *, size_t));
 

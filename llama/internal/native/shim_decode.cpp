@@ -153,8 +153,14 @@ static void decode(lm_context * c) {
 
 static void run(lm_context * c) {
     std::unique_lock<std::mutex> lock(c->mu);
+    const auto                   called = [c] { return c->posted || c->quit; };
     for (;;) {
-        c->wake.wait(lock, [c] { return c->posted || c->quit; });
+        if (!c->wake.wait_for(lock, lm::team_rests_after, called)) {
+            lock.unlock();
+            lm::rest_team();
+            lock.lock();
+            c->wake.wait(lock, called);
+        }
         if (c->quit) {
             return;
         }

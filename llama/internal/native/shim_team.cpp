@@ -8,6 +8,10 @@
 #include <sched.h>
 #endif
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include <cerrno>
 #include <cstring>
 
@@ -68,6 +72,12 @@ void lm::free_threads(lm_context * c) {
             ggml_threadpool_free(pool);
         }
     }
+}
+
+void lm::rest_team() {
+#ifdef _OPENMP
+    omp_pause_resource(omp_pause_soft, omp_get_initial_device());
+#endif
 }
 
 void lm::on_team(lm_context * c, size_t n, void (*f)(lm_context *, size_t)) {
