@@ -8,14 +8,23 @@
 # what has been run already is passed over.
 export -n PROMPT_COMMAND
 unset -v HISTFILE MAILCHECK
-__lm_nonce= __lm_last= __lm_left= __lm_prompt=
+__lm_nonce= __lm_last= __lm_left= __lm_prompt= __lm_aliases=
 __lm_report() {
 	\builtin printf '%s %d %s %.4096s\0' "$__lm_nonce" "$__lm_status" "$1" "${DIRSTACK[0]-${PWD-}}" >&252
 	__lm_nonce=
 }
+# Aliases can be of reserved words, too: the loop is read without any.
+__lm_enter() {
+	__lm_status=$?
+	! \builtin shopt -q expand_aliases || __lm_aliases=1
+	\builtin shopt -u expand_aliases
+	return "$__lm_status"
+}
 __lm_next() {
 	__lm_status=${__lm_left:-$?}
 	__lm_left=
+	[[ ! $__lm_aliases ]] || \builtin shopt -s expand_aliases
+	__lm_aliases=
 	# Here bash forgets jobs that are done only when it is asked about them.
 	[[ ! $__lm_nonce ]] || \builtin jobs >/dev/null
 	__lm_report r
@@ -90,6 +99,7 @@ eval 'exec 252<&10' 253<&-
 exec 253<&-
 PS1='\w\$ '
 # A command has its own stdin, stdout and stderr: what it does to them ends with it.
-__lm_driver='while __lm_next; do __lm_resume && :; \builtin eval "$__lm_command" <>/dev/pts/0 >"/run/session/$__lm_nonce.1" 2>"/run/session/$__lm_nonce.2"; done; __lm_leave || \builtin eval "$__lm_driver"'
+__lm_driver='\__lm_enter && \:; \builtin eval "$__lm_loop"'
+__lm_loop='while __lm_next; do __lm_resume && :; \builtin eval "$__lm_command" <>/dev/pts/0 >"/run/session/$__lm_nonce.1" 2>"/run/session/$__lm_nonce.2"; done; __lm_leave || \builtin eval "$__lm_driver"'
 PROMPT_COMMAND=$__lm_driver
 eval "$__lm_driver"

@@ -255,7 +255,7 @@ func (h *shell) nudge(n int) {
 	}
 	if n%politeNudges == 0 {
 		const killLine = "\x15\x0b" // in readline, whatever is left and right of the cursor
-		h.typeNow(killLine + ` eval "$__lm_driver"` + "\r")
+		h.typeNow(killLine + ` \builtin eval "$__lm_driver"` + "\r")
 	}
 }
 

@@ -393,3 +393,19 @@ func TestSessionStopped(t *testing.T) {
 	var exited *ErrShellExited
 	require.ErrorAs(t, err, &exited)
 }
+
+// What keeps a session going is read again after each prompt, whatever words are aliases by then.
+func TestSessionAliasedWords(t *testing.T) {
+	s := opened(t, Config{})
+	do(t, s, `alias while=false do=false done=false for=false eval=false builtin=false :=false __lm_enter=false __lm_next=false return=false '[[=false'`)
+	screen := watch(t, s)
+	screen.typed("")
+	screen.expect("$ ")
+	screen.typed("\\echo ty''ped\r")
+	screen.expect("typed\r\n")
+	require.Equal(t, "alive\n", says(t, s, `\builtin echo alive`))
+	require.Equal(t, "alias while='false'\n", says(t, s, `\builtin alias while`), "they are in force for commands")
+	require.Equal(t, 1, do(t, s, "eval").ExitCode)
+	screen.typed("\\false\r")
+	require.Equal(t, "alive\n", says(t, s, `\builtin echo alive`))
+}
