@@ -406,6 +406,6 @@ func TestSessionAliasedWords(t *testing.T) {
 	require.Equal(t, "alive\n", says(t, s, `\builtin echo alive`))
 	require.Equal(t, "alias while='false'\n", says(t, s, `\builtin alias while`), "they are in force for commands")
 	require.Equal(t, 1, do(t, s, "eval").ExitCode)
-	screen.typed("\\false\r")
+	screen.typed("\\true\r")
 	require.Equal(t, "alive\n", says(t, s, `\builtin echo alive`))
 }

@@ -59,7 +59,10 @@ func midway(ctx context.Context, e *engine.Engine, n int) (before, after engine.
 	}
 	for i := range n - 1 {
 		others.Go(func() {
-			for range e.Generate(ctx, request(i)) { // an error is the first one's too
+			for _, err := range e.Generate(ctx, request(i)) {
+				if err != nil {
+					return // the first one has it, too
+				}
 			}
 		})
 	}

@@ -29,10 +29,10 @@ type scheduler struct {
 	headroom int // cells reserved ahead
 	most     int // sequences that can run
 	mem      memory
-	parking  *parking // nil: nothing stays of what has ended
-	streams  bool     // each sequence has cells of its own
-	apart    bool     // prompts get steps of their own; see alternate
-	prompted bool     // the last step was one of those
+	parking  *parking        // nil: nothing stays of what has ended
+	streams  bool            // each sequence has cells of its own
+	apart    bool            // prompts get steps of their own; see alternate
+	prompted map[string]bool // by adapters: the last step was one of those
 	pace     pace
 	at       int // position at which the first prompt of the step begins
 
@@ -101,6 +101,7 @@ func newScheduler(cells, batch, sequences int, host int64, mem memory) *schedule
 		mem:      mem,
 		tree:     newTree(),
 		callers:  map[string]*caller{},
+		prompted: map[string]bool{},
 	}
 	if host >= 0 {
 		s.parking = newParking(host, !mem.share())
@@ -169,20 +170,26 @@ func (s *scheduler) alternate(feeds []feed, room int) ([]feed, int) {
 			prompts += p
 		}
 	}
-	if len(feeds) == 0 || min(prompts, room)+len(feeds) < tile {
+	switch {
+	case len(feeds) == 0:
+		return feeds, room
+	case s.prompted[s.groups.now]: // they have waited
+		return feeds, 0
+	case min(prompts, room)+len(feeds) < tile:
 		return feeds, room
 	}
-	if s.prompted {
-		return feeds, 0
-	}
-	return feeds[:0], room
+	return feeds[:0], s.batch
 }
 
 // observe takes a step that has been computed: so many tokens of prompts, and whether
 // others generated in it.
 func (s *scheduler) observe(took time.Duration, prompt int, generated bool) {
 	s.pace.observe(took, prompt, generated, s.at)
-	s.prompted = !generated
+	if generated {
+		delete(s.prompted, s.groups.now)
+	} else {
+		s.prompted[s.groups.now] = true
+	}
 }
 
 // steps is how many times in a row what was planned can be computed, the sampled

@@ -143,3 +143,37 @@ func TestAlternate(t *testing.T) {
 	require.Equal(t, 2, generated)
 	require.Equal(t, 20, prompt)
 }
+
+// TestAlternateOfGroups: the turns of one group of adapters are not those of another.
+func TestAlternateOfGroups(t *testing.T) {
+	s := newScheduler(8000, 128, 4, -1, noMemory{})
+	s.apart = true
+	r := rand.New(rand.NewPCG(13, 13))
+	submit := func(n int, adapters string) *sequence {
+		seq := newTestSequence(randomPrompt(r, n), n+100)
+		seq.key.adapters = adapters
+		s.submit(seq)
+		return seq
+	}
+	one, other := submit(10, "a"), submit(10, "b")
+	long := submit(3000, "a")
+	for range 40 {
+		feeds := s.plan(nil, time.Now())
+		require.NotEmpty(t, feeds)
+		prompt, generated := 0, false
+		for _, f := range feeds {
+			if f.n > 1 {
+				prompt += f.n
+			} else {
+				generated = true
+			}
+			if f.seq.past += f.n; f.sample {
+				f.seq.tokens = append(f.seq.tokens, 1)
+			}
+		}
+		s.observe(time.Millisecond, prompt, generated)
+	}
+	require.Greater(t, one.length(), 8)
+	require.Greater(t, other.length(), 15)
+	require.Greater(t, long.past, 8*64)
+}
