@@ -166,8 +166,8 @@ const tile = 64
 func (s *scheduler) alternate(feeds []feed, room int) ([]feed, int) {
 	prompts := 0
 	for _, seq := range s.running {
-		if p := seq.pending(); p > 1 && seq.key.adapters == s.groups.now {
-			prompts += p
+		if s.prompting(seq) {
+			prompts += seq.pending()
 		}
 	}
 	switch {
@@ -179,6 +179,11 @@ func (s *scheduler) alternate(feeds []feed, room int) ([]feed, int) {
 		return feeds, room
 	}
 	return feeds[:0], s.batch
+}
+
+// prompting says whether a sequence has a part of its prompt left for this group's steps.
+func (s *scheduler) prompting(seq *sequence) bool {
+	return seq.pending() > 1 && seq.key.adapters == s.groups.now
 }
 
 // observe takes a step that has been computed: so many tokens of prompts, and whether
@@ -196,8 +201,7 @@ func (s *scheduler) observe(took time.Duration, prompt int, generated bool) {
 // tokens being the next step: where nobody waits and every sequence generates,
 // as far as limits and cells go, at most most.
 func (s *scheduler) steps(feeds []feed, most int) int {
-	prompts := func(seq *sequence) bool { return seq.pending() > 1 && seq.key.adapters == s.groups.now }
-	if len(s.queue) > 0 || slices.ContainsFunc(s.running, prompts) {
+	if len(s.queue) > 0 || slices.ContainsFunc(s.running, s.prompting) {
 		return 1
 	}
 	for _, f := range feeds {
@@ -218,7 +222,7 @@ func (s *scheduler) steps(feeds []feed, most int) int {
 func (s *scheduler) planPrompts(feeds []feed, room int, target time.Duration) []feed {
 	s.prompts = s.prompts[:0]
 	for _, seq := range s.running {
-		if seq.pending() > 1 && seq.key.adapters == s.groups.now {
+		if s.prompting(seq) {
 			s.prompts = append(s.prompts, seq)
 		}
 	}
@@ -239,10 +243,12 @@ func (s *scheduler) planPrompts(feeds []feed, room int, target time.Duration) []
 		p := seq.pending()
 		if overtaking == 0 {
 			s.at = seq.past
-			if short := s.pace.tokens(target*2/5, s.at, room); target > 0 && p+seq.computed <= short {
-				room = short
-			} else if target > 0 {
+			if target > 0 {
+				short := s.pace.tokens(target*2/5, s.at, room)
 				room = s.pace.tokens(target, s.at, room)
+				if p+seq.computed <= short {
+					room = short
+				}
 			}
 			if s.apart && room > 2*tile && room < p {
 				room -= room % tile
