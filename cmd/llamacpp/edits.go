@@ -9,10 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
-
-	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
 )
 
 // edit compiles the edited sources as CMake compiled the original ones and puts them
@@ -24,23 +21,18 @@ func (b cmakeBuild) edit(ctx context.Context, stage, ar string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	var files []string
-	sources := map[string][]byte{}
 	for _, e := range b.edits {
-		if sources[e.File] == nil {
-			if sources[e.File], err = os.ReadFile(filepath.Join(b.sourceDir(), e.File)); err != nil {
-				return err
+		text, err := os.ReadFile(filepath.Join(b.sourceDir(), e.File))
+		if err != nil {
+			return err
+		}
+		for _, i := range e.Inserts {
+			if n := bytes.Count(text, []byte(i.Before)); n != 1 {
+				return fmt.Errorf("an edit of %s does not fit this tree: %q is in it %d times, want once: see third_party/llama.cpp/edits.go", e.File, i.Before, n)
 			}
-			files = append(files, e.File)
+			text = bytes.Replace(text, []byte(i.Before), []byte(i.Text+i.Before), 1)
 		}
-		if n := bytes.Count(sources[e.File], []byte(e.Before)); n != 1 {
-			return fmt.Errorf("an edit of %s does not fit this tree: %q is in it %d times, want once: see third_party/llama.cpp/edits.go", e.File, e.Before, n)
-		}
-		sources[e.File] = bytes.Replace(sources[e.File], []byte(e.Before), []byte(e.Insert+e.Before), 1)
-	}
-	for _, file := range files {
-		library := b.edits[slices.IndexFunc(b.edits, func(e llamacpp.Edit) bool { return e.File == file })].Library
-		if err := b.recompile(ctx, file, sources[file], dir, filepath.Join(stage, "lib", library), ar); err != nil {
+		if err := b.recompile(ctx, e.File, text, dir, filepath.Join(stage, "lib", e.Library), ar); err != nil {
 			return err
 		}
 	}

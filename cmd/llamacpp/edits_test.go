@@ -18,7 +18,7 @@ func TestEdits(t *testing.T) {
 
 	w.pin.edits = []llamacpp.Edit{{
 		File: "common/common.cpp", Library: "libllama-common.a",
-		Before: "std::string common_answer()", Insert: "#define llama_answer() 7\n",
+		Inserts: []llamacpp.Insert{{Before: "std::string common_answer()", Text: "#define llama_answer() 7\n"}},
 	}}
 	w.clone("edited")
 	w.must("install")
@@ -31,7 +31,7 @@ func TestEdits(t *testing.T) {
 	assert.Equal(t, "1", out, "peers are what the release is")
 
 	for _, before := range []string{"no such text", "\n"} {
-		w.pin.edits[0].Before = before
+		w.pin.edits[0].Inserts[0].Before = before
 		code, _, stderr := w.llamacpp("build")
 		assert.Equal(t, exitFailed, code)
 		assert.Contains(t, stderr, "does not fit")

@@ -5,27 +5,27 @@ package llamacpp
 type Edit struct {
 	File    string // in the tree
 	Library string // of Libraries, by its file name
-	Before  string // occurs once in the file
-	Insert  string // goes before it
+	Inserts []Insert
 }
 
-// Edits are all changes. Both are about cells that a token does not see, which is
-// most of a cache that many sequences share: what is masked out is -inf, 0xFC00 in
-// half precision, and need not be converted and scaled to be known as such. Of a step
-// of 256 tokens of one prompt among ten other ones that was a tenth of the time.
-var Edits = []Edit{
+// Insert is text that goes before text that occurs once in the file.
+type Insert struct{ Before, Text string }
+
+// Edits are all changes, one for each file. Both insertions are about cells that a
+// token does not see, which is most of a cache that many sequences share: what is
+// masked out is -inf, 0xFC00 in half precision, and need not be converted and scaled
+// to be known as such. Of 16 unlike prompts at once that was a tenth of the time.
+var Edits = []Edit{{File: "ggml/src/ggml-cpu/ops.cpp", Library: "libggml-cpu.a", Inserts: []Insert{
 	{
-		File: "ggml/src/ggml-cpu/ops.cpp", Library: "libggml-cpu.a",
 		Before: "            const float mv = mp ? slope*GGML_CPU_FP16_TO_FP32(mp[ic]) : 0.0f;\n",
-		Insert: `            if (mp && mp[ic] == 0xFC00) {
+		Text: `            if (mp && mp[ic] == 0xFC00) {
                 continue;
             }
 `,
 	},
 	{
-		File: "ggml/src/ggml-cpu/ops.cpp", Library: "libggml-cpu.a",
 		Before: "                bool can_skip = true;\n",
-		Insert: `                const char * rows   = (const char *) mask->data + iq1*mask->nb[1] + (iq2%mask->ne[2])*mask->nb[2] + (iq3%mask->ne[3])*mask->nb[3];
+		Text: `                const char * rows   = (const char *) mask->data + iq1*mask->nb[1] + (iq2%mask->ne[2])*mask->nb[2] + (iq3%mask->ne[3])*mask->nb[3];
                 bool         unseen = true;
                 for (int tq = 0; unseen && tq < tile_rows; tq++) {
                     const ggml_fp16_t * row  = (const ggml_fp16_t *) (rows + tq*mask->nb[1]) + ic;
@@ -40,4 +40,4 @@ var Edits = []Edit{
                 }
 `,
 	},
-}
+}}}
