@@ -1,5 +1,7 @@
 package llamacpp
 
+import _ "embed"
+
 // Edit is a change to one source file of the tree, in the library only: peers are
 // what the release is. It can go once the release does as much itself.
 type Edit struct {
@@ -11,11 +13,17 @@ type Edit struct {
 // Insert is text that goes before text that occurs once in the file.
 type Insert struct{ Before, Text string }
 
-// Edits are all changes, one for each file. Both insertions are about cells that a
-// token does not see, which is most of a cache that many sequences share: what is
-// masked out is -inf, 0xFC00 in half precision, and need not be converted and scaled
-// to be known as such. Of 16 unlike prompts at once that was a tenth of the time.
-var Edits = []Edit{{File: "ggml/src/ggml-cpu/ops.cpp", Library: "libggml-cpu.a", Inserts: []Insert{
+//go:embed edits/mul_mat_q4_1.c
+var mulMatQ41 string
+
+// Edits are all changes, one for each file.
+var Edits = []Edit{maskedCells, q41}
+
+// maskedCells is about cells that a token does not see, which is most of a cache that
+// many sequences share: what is masked out is -inf, 0xFC00 in half precision, and need
+// not be converted and scaled to be known as such. Of 16 unlike prompts at once that
+// was a tenth of the time.
+var maskedCells = Edit{File: "ggml/src/ggml-cpu/ops.cpp", Library: "libggml-cpu.a", Inserts: []Insert{
 	{
 		Before: "            const float mv = mp ? slope*GGML_CPU_FP16_TO_FP32(mp[ic]) : 0.0f;\n",
 		Text: `            if (mp && mp[ic] == 0xFC00) {
@@ -40,4 +48,17 @@ var Edits = []Edit{{File: "ggml/src/ggml-cpu/ops.cpp", Library: "libggml-cpu.a",
                 }
 `,
 	},
-}}}
+}}
+
+// q41 multiplies Q4_1 matrices, for which the tree has no more than dot products.
+var q41 = Edit{File: "ggml/src/ggml-cpu/ggml-cpu.c", Library: "libggml-cpu.a", Inserts: []Insert{
+	{Before: "void ggml_compute_forward_mul_mat(\n", Text: mulMatQ41},
+	{
+		Before: "    // IQ panel gemm (see iqp.h) - must come after the barrier above",
+		Text: `    if (lm_mul_mat_q4_1(params, dst)) {
+        return;
+    }
+
+`,
+	},
+}}
