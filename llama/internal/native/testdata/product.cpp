@@ -31,22 +31,26 @@ struct product {
         ggml_quantize_chunk(GGML_TYPE_Q4_1, plain.data(), weights.data(), 0, rows, length, nullptr);
     }
 
-    // compute is of n columns from the first on, repeated; seconds is of one.
-    std::vector<float> compute(bool reference, int threads, int64_t first, int64_t n, int repeat = 1, double * seconds = nullptr) const {
-        ggml_context * ctx = ggml_init({ size_t(rows * length + (columns + 64) * (length + rows) * 4) + (8 << 20), nullptr, false });
-        ggml_tensor *  a   = ggml_new_tensor_2d(ctx, GGML_TYPE_Q4_1, length, rows);
-        ggml_tensor *  b   = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, length, n);
-        memcpy(a->data, weights.data(), weights.size());
+    // compute is of n columns from the first on. With seconds, it is of as many copies of the weights as no cache holds, and
+    // seconds is of one.
+    std::vector<float> compute(bool reference, int threads, int64_t first, int64_t n, double * seconds = nullptr) const {
+        const size_t   copies = seconds ? 1 + (128 << 20) / weights.size() : 1;
+        ggml_context * ctx    = ggml_init({ copies * (weights.size() + n * rows * sizeof(float) + 1024) + n * length * sizeof(float) + (8 << 20), nullptr, false });
+        ggml_tensor *  b      = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, length, n);
+        ggml_tensor *  c      = nullptr;
+        ggml_cgraph *  graph  = ggml_new_graph_custom(ctx, copies * 2 + 8, false);
         memcpy(b->data, inputs.data() + first * length, size_t(n * length) * sizeof(float));
-        ggml_cgraph * graph = ggml_new_graph(ctx);
-        ggml_tensor * c     = ggml_mul_mat(ctx, a, b);
-        ggml_build_forward_expand(graph, c);
+        for (size_t i = 0; i < copies; i++) {
+            ggml_tensor * a = ggml_new_tensor_2d(ctx, GGML_TYPE_Q4_1, length, rows);
+            memcpy(a->data, weights.data(), weights.size());
+            ggml_build_forward_expand(graph, c = ggml_mul_mat(ctx, a, b));
+        }
         ggml_backend_t cpu = ggml_backend_cpu_init();
         ggml_backend_cpu_set_n_threads(cpu, threads);
         ggml_backend_cpu_set_use_ref(cpu, reference);
         const auto from = std::chrono::steady_clock::now();
-        for (int i = 0; i < repeat; i++) { ggml_backend_graph_compute(cpu, graph); }
-        if (seconds) { *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count() / repeat; }
+        ggml_backend_graph_compute(cpu, graph);
+        if (seconds) { *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count() / copies; }
         std::vector<float> out((float *) c->data, (float *) c->data + rows * n);
         ggml_backend_free(cpu);
         ggml_free(ctx);
@@ -83,11 +87,10 @@ int main(int argc, char ** argv) {
         for (const auto & s : shapes) {
             const product p(s[0], s[1], std::atoi(argv[1]));
             double        best[2] = { 1e9, 1e9 };
-            for (int i = 0; i < 10; i++) {
+            for (int i = 0; i < (p.columns < 64 ? 10 : 2); i++) {
                 for (int reference = 0; reference < 2; reference++) {
-                    double     seconds;
-                    const auto repeat = int(1 + 2e8 / double(s[0] * s[1] * p.columns));
-                    p.compute(reference, 2, 0, p.columns, repeat, &seconds);
+                    double seconds;
+                    p.compute(reference, 2, 0, p.columns, &seconds);
                     best[reference] = std::min(best[reference], seconds);
                 }
             }
