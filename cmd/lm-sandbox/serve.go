@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -85,19 +86,8 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeAudit()) }()
-	isThere, err := f.trySandbox(ctx, std, config)
-	if err != nil {
-		return err
-	}
 	if config.Audit != nil {
 		config.Audit = server.WithClient(config.Audit)
-	}
-	var pool *sandbox.Pool
-	if isThere && f.pool > 0 {
-		if pool, err = sandbox.NewPool(config, f.pool); err != nil {
-			return sandboxFailure(err)
-		}
-		defer func() { err = errors.Join(err, pool.Close()) }()
 	}
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", f.addr)
@@ -105,14 +95,36 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 		return &failure{code: exitService, err: err, hint: "choose another address with --addr"}
 	}
 	defer func() { _ = ln.Close() }() // again, where Serve has
-	e, m, err := f.engine.open(ctx, std, f.parallel)
-	if err != nil {
+
+	// The model loads while the sandbox is tried.
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	var trial sandboxTrial
+	var tried sync.WaitGroup
+	tried.Go(func() {
+		if trial = f.trySandbox(ctx, config); trial.err != nil {
+			stop()
+		}
+	})
+	e, m, err := f.engine.open(loading, std, f.parallel)
+	tried.Wait()
+	if e != nil {
+		defer func() { err = errors.Join(err, e.Close()) }()
+	}
+	if trial.pool != nil {
+		defer func() { err = errors.Join(err, trial.pool.Close()) }()
+	}
+	if err := cmp.Or(trial.err, err); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
+	if trial.refused != nil {
+		if _, err := fmt.Fprintf(std.err, "lm-sandbox: warning: commands are refused, this host allows no sandbox: %v\n", trial.refused); err != nil {
+			return err
+		}
+	}
 
 	s, err := server.New(server.Options{
-		Engine: e, ModelName: m.Name, Sandbox: config, Pool: pool,
+		Engine: e, ModelName: m.Name, Sandbox: config, Pool: trial.pool,
 		Addr: f.addr, AllowedHosts: f.hosts, Key: key,
 		OllamaURL: os.Getenv("OLLAMA_URL"), OllamaModel: os.Getenv("OLLAMA_MODEL"),
 		Logger: slog.New(slog.NewTextHandler(std.err, nil)),
@@ -145,20 +157,32 @@ func serveKey(addr, given string) (key string, made bool, err error) {
 	return given, false, err
 }
 
+// sandboxTrial is what came of a first command.
+type sandboxTrial struct {
+	pool    *sandbox.Pool // nil: none is wanted, or there is no sandbox
+	refused error         // why this host allows no sandbox, where one can do without
+	err     error
+}
+
 // trySandbox runs one command as a request would, so that a host without a sandbox
-// shows at the start and not at the first request; false where one can do without.
-func (f *serveFlags) trySandbox(ctx context.Context, std stdio, config sandbox.Config) (bool, error) {
+// shows at the start and not at the first request, and keeps some ready for the next.
+func (f *serveFlags) trySandbox(ctx context.Context, config sandbox.Config) (t sandboxTrial) {
 	_, err := sandbox.Run(ctx, config, "true")
 	var invalid *sandbox.ErrConfig
 	var unwritten *sandbox.ErrAudit
 	switch {
-	case err == nil || ctx.Err() != nil:
-		return err == nil, ctx.Err()
+	case ctx.Err() != nil:
+		return sandboxTrial{err: ctx.Err()}
 	case errors.As(err, &invalid), errors.As(err, &unwritten):
-		return false, sandboxFailure(err)
-	case f.sandbox.least.level > 0:
-		return false, &failure{code: exitSandbox, err: err, hint: "'lm-sandbox doctor' says what is missing; --min-level none serves the model and refuses commands"}
+		return sandboxTrial{err: sandboxFailure(err)}
+	case err != nil && f.sandbox.least.level > 0:
+		return sandboxTrial{err: &failure{code: exitSandbox, err: err, hint: "'lm-sandbox doctor' says what is missing; --min-level none serves the model and refuses commands"}}
+	case err != nil:
+		return sandboxTrial{refused: err}
+	case f.pool > 0:
+		if t.pool, err = sandbox.NewPool(config, f.pool); err != nil {
+			t.err = sandboxFailure(err)
+		}
 	}
-	_, err = fmt.Fprintf(std.err, "lm-sandbox: warning: commands are refused, this host allows no sandbox: %v\n", err)
-	return false, err
+	return t
 }

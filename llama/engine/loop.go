@@ -31,10 +31,10 @@ type decoder interface {
 
 // together is the time for which steps are computed without coming back to Go.
 // Coming back, handing tokens over and starting the next step wakes threads
-// beside those that compute, which costs about a fifth of a millisecond: thirty
+// beside those that compute, which costs about a fifth of a millisecond: twenty
 // times a second is often enough. What arrives meanwhile waits for one step.
 const (
-	together     = 32 * time.Millisecond
+	together     = 48 * time.Millisecond
 	mostTogether = 16
 )
 

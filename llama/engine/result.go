@@ -18,7 +18,7 @@ const (
 	FinishContext   FinishReason = "context"    // the context is full
 )
 
-// Delta is a piece of the output of [Engine.Generate]. What arrives within 32 ms,
+// Delta is a piece of the output of [Engine.Generate]. What arrives within 48 ms,
 // or while the consumer is busy, may be merged into one delta.
 type Delta struct {
 	// Text is valid UTF-8. Bytes of an unfinished character and text that may

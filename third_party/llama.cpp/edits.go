@@ -13,11 +13,15 @@ type Edit struct {
 // Insert is text that goes before text that occurs once in the file.
 type Insert struct{ Before, Text string }
 
-//go:embed edits/mul_mat_q4_1.c
-var mulMatQ41 string
+var (
+	//go:embed edits/mul_mat_q4_1.c
+	mulMatQ41 string
+	//go:embed edits/clear_buffer.c
+	clearBuffer string
+)
 
 // Edits are all changes, one for each file.
-var Edits = []Edit{maskedCells, q41}
+var Edits = []Edit{maskedCells, q41, untouched}
 
 // maskedCells is about cells that a token does not see, which is most of a cache that
 // many sequences share: what is masked out is -inf, 0xFC00 in half precision, and need
@@ -59,6 +63,19 @@ var q41 = Edit{File: "ggml/src/ggml-cpu/ggml-cpu.c", Library: "libggml-cpu.a", I
         return;
     }
 
+`,
+	},
+}}
+
+// untouched clears memory that ggml has from malloc, which on Linux is private and
+// anonymous, without touching it.
+var untouched = Edit{File: "ggml/src/ggml-backend.cpp", Library: "libggml-base.a", Inserts: []Insert{
+	{Before: "static void ggml_backend_cpu_buffer_clear(ggml_backend_buffer_t buffer, uint8_t value) {\n", Text: clearBuffer},
+	{
+		Before: "    memset(buffer->context, value, buffer->size);\n",
+		Text: `    if (value == 0 && buffer->iface.free_buffer == ggml_backend_cpu_buffer_free_buffer && lm_clear((char *) buffer->context, buffer->size)) {
+        return;
+    }
 `,
 	},
 }}

@@ -25,6 +25,13 @@ bool on_progress(float fraction, void * data) {
     return !p->cancelled;
 }
 
+// Each thread has allocated in an arena of its own, and glibc keeps what is free in them: a megabyte for each load.
+void give_back() {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}
+
 } // namespace
 
 int32_t lm_model_load(const char * path, const lm_model_params * p, llama_model ** out, char ** err) {
@@ -43,6 +50,7 @@ int32_t lm_model_load(const char * path, const lm_model_params * p, llama_model 
 
         lm::log_capture log;
         *out = llama_model_load_from_file(path, mp);
+        give_back();
         if (*out != nullptr) {
             return LM_OK;
         }
@@ -56,10 +64,7 @@ int32_t lm_model_load(const char * path, const lm_model_params * p, llama_model 
 void lm_model_free(llama_model * m) {
     lm::guard(nullptr, [&]() -> int32_t {
         llama_model_free(m);
-#ifdef __GLIBC__
-        // each thread has allocated in an arena of its own, and glibc keeps what is free in them: a megabyte for each load
-        malloc_trim(0);
-#endif
+        give_back();
         return LM_OK;
     });
 }
