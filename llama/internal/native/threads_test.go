@@ -45,9 +45,3 @@ func TestShimThreads(t *testing.T) {
 		})
 	}
 }
-
-func goEnv(t *testing.T, name string) string {
-	out, err := exec.Command("go", "env", name).Output()
-	require.NoError(t, err)
-	return strings.TrimSpace(string(out))
-}
