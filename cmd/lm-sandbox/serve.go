@@ -114,13 +114,15 @@ func (f *serveFlags) run(ctx context.Context, std stdio) (err error) {
 	if trial.pool != nil {
 		defer func() { err = errors.Join(err, trial.pool.Close()) }()
 	}
-	if err := cmp.Or(trial.err, err); err != nil {
-		return err
+	if trial.err != nil {
+		return trial.err
 	}
 	if trial.refused != nil {
-		if _, err := fmt.Fprintf(std.err, "lm-sandbox: warning: commands are refused, this host allows no sandbox: %v\n", trial.refused); err != nil {
-			return err
-		}
+		_, writeErr := fmt.Fprintf(std.err, "lm-sandbox: warning: commands are refused, this host allows no sandbox: %v\n", trial.refused)
+		err = cmp.Or(err, writeErr)
+	}
+	if err != nil {
+		return err
 	}
 
 	s, err := server.New(server.Options{

@@ -78,6 +78,17 @@ func atMost(row, metric string, most float64, unit string) func(*data) figure {
 	}
 }
 
+// atLeast is, too.
+func atLeast(row, metric string, least float64, unit string) func(*data) figure {
+	return func(d *data) figure {
+		x := d.ours(row, metric)
+		if math.IsNaN(x) {
+			return figure{}
+		}
+		return figure{text: number(x) + " " + unit, met: x >= least}
+	}
+}
+
 // pairRatio is the least of the medians of a row's pairs, those of all opponents or of
 // cells whose names begin so, with its 95 % interval; more is better.
 func pairRatio(row, prefix string, least float64) func(*data) figure {

@@ -126,6 +126,14 @@ func otherRows() []row {
 			},
 		},
 		{
+			name: "tune", title: "What Tune finds under a loss of 0.001 nats", minutes: 2, measure: (*bench).tune,
+			tables: []table{{"", []column{{"file prefill", "the file's prefill, tokens/s"}, {"file decode", "decode, tokens/s"}, {"prefill", "gain of prefill"}, {"decode", "of decode"}, {"loss", "loss, nats"}}}},
+			goals: []goal{
+				{"the default model after Tune with a lossless bound (KL ≤ 0.001)", "before", "prefill ≥ 2.0", "tune prefill", atLeast("tune", "prefill", 2, "times")},
+				{"", "", "decode ≥ 0.9", "tune decode", atLeast("tune", "decode", 0.9, "times")},
+			},
+		},
+		{
 			name: "isolated", title: "Isolated, tokens/s", pairMinutes: 0.7, measure: (*bench).isolated, tables: pairTables("tokens/s"),
 			goals: []goal{{"Isolated", "in-process", "tokens/s ≥ 0.97", "isolated", pairRatio("isolated", "", 0.97)}},
 		},

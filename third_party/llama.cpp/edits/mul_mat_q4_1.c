@@ -1,23 +1,27 @@
 // Product of a Q4_1 matrix with one or many columns, for AVX2. ggml takes the dot product of each row
-// with each column, which unpacks a row anew for every column; here eight rows are unpacked and
+// with each column, which unpacks a row anew for every column. Here eight rows are unpacked and
 // interleaved at a time, so that an integer of four bytes in lane r is of row r, and a product of four
-// bytes of a column with all eight rows is one instruction. Each result is summed in the same order
-// whatever the number of columns: a token's logits do not depend on its neighbours.
+// bytes of a column with all eight rows is one instruction. Every sum is made of the same terms in the
+// same order as ggml's (ggml_vec_dot_q4_1_q8_1 for AVX2): results are the same to the bit.
 #if defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 
 #define LM_INLINE static inline __attribute__((always_inline))
 
 enum {
-    LM_ROWS   = 8,  // lanes of a vector
-    LM_GROUPS = 4,  // of eight rows, at most, that share the columns' converted scales
-    LM_PANEL  = 32, // blocks of a row, unpacked at a time: 10 KiB a group
-    LM_TILE   = 4,  // columns at a time
+    LM_ROWS    = 8,  // lanes of a vector
+    LM_PANEL   = 64, // blocks of eight rows that are kept unpacked: 20 KiB
+    LM_COLUMNS = 32, // that use them in turn
 };
 
 // lm_rows8 is a block of eight rows: four values of each row in each vector, and its scales and minima.
 struct lm_rows8 {
     __m256i q[8];
     __m256  d, m;
+};
+
+// lm_sums are of eight rows and one column: one for each vector of a block, as ggml's lanes, and one of the minima.
+struct lm_sums {
+    __m256 dot[8], min;
 };
 
 // lm_unpack interleaves a block of eight rows that are stride bytes apart, and asks for as many bytes of what comes next: eight
@@ -58,100 +62,76 @@ LM_INLINE void lm_unpack(struct lm_rows8 * to, const char * rows, size_t stride,
     to->m = _mm256_cvtph_ps(_mm256_extracti128_si256(half, 1));
 }
 
-// lm_block adds the products of a block of eight rows with blocks of n columns.
-LM_INLINE void lm_block(__m256 * acc, const struct lm_rows8 * x, const block_q8_1 * const * cols, int64_t b, const float * d, const float * s, const int n) {
-    __m256i sum[LM_TILE]; // of 16 products each, 15 times 127 at most: less than 2^15
+// lm_block adds the products of a block of eight rows with a block of a column.
+LM_INLINE void lm_block(struct lm_sums * sums, const struct lm_rows8 * x, const block_q8_1 * y) {
+    int ds;
+    memcpy(&ds, y, sizeof(ds)); // d and s
+    const __m128 scales = _mm_cvtph_ps(_mm_cvtsi32_si128(ds));
+    const __m256 d      = _mm256_mul_ps(x->d, _mm256_broadcastss_ps(scales));
     for (int i = 0; i < 8; i++) {
-        for (int t = 0; t < n; t++) {
-            int four;
-            memcpy(&four, cols[t][b].qs + 4*i, sizeof(four));
-            const __m256i two = _mm256_maddubs_epi16(x->q[i], _mm256_set1_epi32(four));
-            sum[t] = i == 0 ? two : _mm256_add_epi16(sum[t], two);
-            __asm__("" : "+x"(sum[t])); // added now: gcc would keep all 32 products, on the stack, and add them as a tree
-        }
+        int four;
+        memcpy(&four, y->qs + 4*i, sizeof(four));
+        const __m256i two = _mm256_maddubs_epi16(x->q[i], _mm256_set1_epi32(four));
+        const __m256i one = _mm256_madd_epi16(two, _mm256_set1_epi16(1));
+        sums->dot[i]      = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(one), sums->dot[i]);
     }
-    for (int t = 0; t < n; t++) {
-        const __m256 dot = _mm256_cvtepi32_ps(_mm256_madd_epi16(sum[t], _mm256_set1_epi16(1)));
-        acc[t] = _mm256_fmadd_ps(_mm256_mul_ps(x->d, _mm256_set1_ps(d[t])), dot, acc[t]);
-        acc[t] = _mm256_fmadd_ps(x->m, _mm256_set1_ps(s[t]), acc[t]);
-    }
+    sums->min = _mm256_fmadd_ps(x->m, _mm256_broadcastss_ps(_mm_movehdup_ps(scales)), sums->min);
 }
 
-// lm_tile adds the products of a panel with n columns to C, or stores them if first.
-LM_INLINE void lm_tile(const struct lm_rows8 * panel, const float (* d)[LM_TILE], const float (* s)[LM_TILE],
-        const block_q8_1 * const * cols, int nb, float * const * C, bool first, const int n) {
-    __m256 acc[LM_TILE];
-    for (int t = 0; t < n; t++) {
-        acc[t] = first ? _mm256_setzero_ps() : _mm256_loadu_ps(C[t]);
+// lm_total adds up as ggml's hsum_float_8 does.
+LM_INLINE __m256 lm_total(const struct lm_sums * s) {
+    __m256 t[4];
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm256_add_ps(s->dot[4 + i], s->dot[i]);
     }
-    for (int b = 0; b < nb; b++) {
-        lm_block(acc, &panel[b], cols, b, d[b], s[b], n);
-    }
-    for (int t = 0; t < n; t++) {
-        _mm256_storeu_ps(C[t], acc[t]);
-    }
+    return _mm256_add_ps(_mm256_add_ps(_mm256_add_ps(t[0], t[2]), _mm256_add_ps(t[1], t[3])), s->min);
 }
 
-// lm_few computes eight rows of n columns, which is all: unpacked blocks are used at once and not kept.
-LM_INLINE void lm_few(const char * rows, size_t stride, int64_t nb, const block_q8_1 * const * cols, float * const * C, const int n) {
-    __m256 acc[LM_TILE];
-    for (int t = 0; t < n; t++) {
-        acc[t] = _mm256_setzero_ps();
+LM_INLINE struct lm_sums lm_zero(void) {
+    struct lm_sums s;
+    for (int i = 0; i < 8; i++) {
+        s.dot[i] = _mm256_setzero_ps();
     }
+    s.min = _mm256_setzero_ps();
+    return s;
+}
+
+// lm_column computes eight rows of one column, each block of which is unpacked for it alone.
+static void lm_column(const char * rows, size_t stride, int64_t nb, const block_q8_1 * y, float * C) {
+    struct lm_sums sums = lm_zero();
     for (int64_t b = 0; b < nb; b++) {
-        float d[LM_TILE], s[LM_TILE];
-        for (int t = 0; t < n; t++) {
-            d[t] = GGML_CPU_FP16_TO_FP32(cols[t][b].d);
-            s[t] = GGML_CPU_FP16_TO_FP32(cols[t][b].s);
-        }
         struct lm_rows8 x;
         lm_unpack(&x, rows + b*sizeof(block_q4_1), stride, rows + LM_ROWS*(stride + b*sizeof(block_q4_1)));
-        lm_block(acc, &x, cols, b, d, s, n);
+        lm_block(&sums, &x, &y[b]);
     }
-    for (int t = 0; t < n; t++) {
-        _mm256_storeu_ps(C[t], acc[t]);
-    }
+    _mm256_storeu_ps(C, lm_total(&sums));
 }
 
-// LM_TILES calls a function with the number of columns as a constant, which unrolls its loops.
-#define LM_TILES(n, function, ...) \
-    switch (n) { \
-        case 1: function(__VA_ARGS__, 1); break; \
-        case 2: function(__VA_ARGS__, 2); break; \
-        case 3: function(__VA_ARGS__, 3); break; \
-        case 4: function(__VA_ARGS__, 4); break; \
-    }
-
-// lm_many computes groups times eight rows of n columns. The rows that come next are ahead bytes on.
-static void lm_many(const char * rows, size_t stride, int groups, size_t ahead, int64_t nb, const block_q8_1 * B, float * C, size_t ldc, int64_t n) {
-    struct lm_rows8 panels[LM_GROUPS][LM_PANEL];
-    float           d[LM_PANEL][LM_TILE], s[LM_PANEL][LM_TILE];
-    for (int64_t from = 0; from < nb; from += LM_PANEL) {
-        const int blocks = (int) MIN(LM_PANEL, nb - from);
-        for (int g = 0; g < groups; g++) {
-            const char * group = rows + g*LM_ROWS*stride;
+// lm_columns computes eight rows of n columns.
+static void lm_columns(const char * rows, size_t stride, int64_t nb, const block_q8_1 * y, float * C, size_t ldc, int64_t n) {
+    struct lm_rows8 panel[LM_PANEL];
+    struct lm_sums  sums[LM_COLUMNS];
+    for (int64_t first = 0; first < n; first += LM_COLUMNS) {
+        const int columns = (int) MIN(LM_COLUMNS, n - first);
+        for (int c = 0; c < columns; c++) {
+            sums[c] = lm_zero();
+        }
+        for (int64_t from = 0; from < nb; from += LM_PANEL) {
+            const int blocks = (int) MIN(LM_PANEL, nb - from);
             for (int b = 0; b < blocks; b++) {
                 const size_t at = (from + b)*sizeof(block_q4_1);
-                lm_unpack(&panels[g][b], group + at, stride, group + ahead + LM_ROWS*at);
+                lm_unpack(&panel[b], rows + at, stride, rows + LM_ROWS*(stride + at));
+            }
+            for (int c = 0; c < columns; c++) {
+                struct lm_sums s = sums[c];
+                for (int b = 0; b < blocks; b++) {
+                    lm_block(&s, &panel[b], &y[(first + c)*nb + from + b]);
+                }
+                sums[c] = s;
             }
         }
-        for (int64_t col = 0; col < n; col += LM_TILE) {
-            const int          tile = (int) MIN(LM_TILE, n - col);
-            const block_q8_1 * cols[LM_TILE];
-            for (int t = 0; t < tile; t++) {
-                cols[t] = B + (col + t)*nb + from;
-                for (int b = 0; b < blocks; b++) {
-                    d[b][t] = GGML_CPU_FP16_TO_FP32(cols[t][b].d);
-                    s[b][t] = GGML_CPU_FP16_TO_FP32(cols[t][b].s);
-                }
-            }
-            for (int g = 0; g < groups; g++) {
-                float * to[LM_TILE];
-                for (int t = 0; t < tile; t++) {
-                    to[t] = C + (col + t)*ldc + g*LM_ROWS;
-                }
-                LM_TILES(tile, lm_tile, panels[g], d, s, cols, blocks, to, from == 0)
-            }
+        for (int c = 0; c < columns; c++) {
+            _mm256_storeu_ps(C + (first + c)*ldc, lm_total(&sums[c]));
         }
     }
 }
@@ -165,27 +145,23 @@ static bool lm_mul_mat_q4_1(const struct ggml_compute_params * params, struct gg
         src0->ne[1] % LM_ROWS != 0 || dst->ne[2] != 1 || dst->ne[3] != 1) {
         return false;
     }
-    const block_q8_1 * B      = params->wdata;
+    const block_q8_1 * y      = params->wdata;
     const size_t       stride = src0->nb[1];
     const size_t       ldc    = dst->nb[1]/sizeof(float);
     const int64_t      nb     = src0->ne[0]/QK4_1;
     const int64_t      n      = dst->ne[1];
     const int64_t      all    = src0->ne[1]/LM_ROWS;
-    const int64_t      each   = MAX(1, all/(4*params->nth)); // four turns a thread, for a thread that is held up
-    const int64_t      groups = n <= LM_TILE ? each : MIN(each, LM_GROUPS);
+    const int64_t      groups = MAX(1, all/(4*params->nth)); // four turns a thread, for a thread that is held up
     for (int64_t turn = params->ith; turn*groups < all;
          turn = atomic_fetch_add_explicit(&params->threadpool->current_chunk, 1, memory_order_relaxed)) {
-        const int64_t first = turn*groups, last = MIN(first + groups, all);
-        const char *  rows  = (const char *) src0->data + first*LM_ROWS*stride;
-        float *       C     = (float *) dst->data + first*LM_ROWS;
-        if (n > LM_TILE) {
-            lm_many(rows, stride, (int) (last - first), params->nth*groups*LM_ROWS*stride, nb, B, C, ldc, n);
-            continue;
-        }
-        for (int64_t g = first; g < last; g++, rows += LM_ROWS*stride, C += LM_ROWS) {
-            const block_q8_1 * const cols[LM_TILE] = { B, B + nb, B + 2*nb, B + 3*nb };
-            float * const            to[LM_TILE]   = { C, C + ldc, C + 2*ldc, C + 3*ldc };
-            LM_TILES(n, lm_few, rows, stride, nb, cols, to)
+        for (int64_t g = turn*groups; g < MIN((turn + 1)*groups, all); g++) {
+            const char * rows = (const char *) src0->data + g*LM_ROWS*stride;
+            float *      C    = (float *) dst->data + g*LM_ROWS;
+            if (n == 1) {
+                lm_column(rows, stride, nb, y, C);
+            } else {
+                lm_columns(rows, stride, nb, y, C, ldc, n);
+            }
         }
     }
     return true;
