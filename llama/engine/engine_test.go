@@ -48,10 +48,11 @@ func greedy() *llama.SamplerParams { return &llama.SamplerParams{} }
 
 // answer is what a whole request gave.
 type answer struct {
-	text   string
-	tokens []llama.Token
-	result *engine.Result
-	deltas int
+	text     string
+	tokens   []llama.Token
+	logprobs []engine.TokenLogprobs
+	result   *engine.Result
+	deltas   int
 }
 
 // collect runs a request to its end and checks what holds for every one.
@@ -69,6 +70,7 @@ func collect(t testing.TB, ctx context.Context, e *engine.Engine, r engine.Reque
 		a.deltas++
 		a.text += d.Text
 		a.tokens = append(a.tokens, d.Tokens...)
+		a.logprobs = append(a.logprobs, d.Logprobs...)
 		a.result = d.Result
 	}
 	require.NotNil(t, a.result, "no result")

@@ -3,6 +3,7 @@
 package engine_test
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ func TestGemmaShares(t *testing.T) {
 	require.NoError(t, err)
 	begin := text[:600]
 	prompt := func(i, n int) engine.Request {
-		return engine.Request{Tokens: slices.Concat(begin, text[601+i:1+i+n]), MaxTokens: 32, IgnoreEOS: true, Sampling: greedy()}
+		return engine.Request{Tokens: slices.Concat(begin, text[601+i:1+i+n]), MaxTokens: 32, IgnoreEOS: true, Sampling: greedy(), Logprobs: 8}
 	}
 	e, err := engine.New(m, engine.Params{NCtx: 40_000, MaxSequences: 8})
 	require.NoError(t, err)
@@ -36,7 +37,14 @@ func TestGemmaShares(t *testing.T) {
 	generate(t, e, prompt(3, 700)) // the second one marks where they part
 	third := generate(t, e, prompt(5, 700))
 	require.GreaterOrEqual(t, third.result.Usage.Cached, 600)
-	require.Equal(t, generate(t, fresh, prompt(5, 700)).tokens, third.tokens)
+	alone := generate(t, fresh, prompt(5, 700))
+	require.Equal(t, alone.tokens, third.tokens)
+	require.Len(t, third.logprobs, 32)
+	for i, p := range third.logprobs {
+		for j, top := range p.Top {
+			require.InDelta(t, math.Exp(float64(alone.logprobs[i].Top[j].Logprob)), math.Exp(float64(top.Logprob)), 0.02, "token %d, place %d", i, j)
+		}
+	}
 
 	var wg sync.WaitGroup
 	for i := range 8 {
