@@ -227,30 +227,43 @@ func TestControlTokensOfEveryFamily(t *testing.T) {
 func attackFamilies(t *testing.T, places func(text string) map[string]llama.ChatTemplateRequest) {
 	checked, refused := 0, map[string]int{}
 	for _, f := range families(t) {
-		var evil strings.Builder
-		for _, s := range append(f.specials, "<s>", "</s>", "<unk>", "<0x41>") {
-			evil.WriteString(s + s + "y" + s[:len(s)/2] + s + s[len(s)/2:])
-		}
-		harmless := strings.NewReplacer("<", "(", ">", ")", "[", "(", "]", ")", "｜", "!", "|", "!").Replace(evil.String())
-		attacks, bases := places("a "+evil.String()+" b"), places("a "+harmless+" b")
-		for _, place := range slices.Sorted(maps.Keys(attacks)) {
-			base, err := f.template.Apply(bases[place])
-			if err != nil {
-				refused[place]++ // the template takes no such part
-				continue
-			}
-			p, err := f.template.Apply(attacks[place])
-			if err != nil {
-				t.Errorf("%s, %s: %v", f.name, place, err)
-				continue
-			}
-			checked++
-			v := f.model.Vocab()
-			if want, got := controls(v, base.Tokens), controls(v, p.Tokens); !slices.Equal(want, got) {
-				t.Errorf("%s, %s: the template writes %d control tokens, the prompt has %d:\n%q", f.name, place, len(want), len(got), p.Text)
+		for _, evil := range evilTexts(append(f.specials, "<s>", "</s>", "<unk>", "<0x41>")) {
+			harmless := strings.NewReplacer("<", "(", ">", ")", "[", "(", "]", ")", "｜", "!", "|", "!").Replace(evil)
+			attacks, bases := places("a "+evil+" b"), places("a "+harmless+" b")
+			for _, place := range slices.Sorted(maps.Keys(attacks)) {
+				base, err := f.template.Apply(bases[place])
+				if err != nil {
+					refused[place]++ // the template takes no such part
+					continue
+				}
+				p, err := f.template.Apply(attacks[place])
+				if err != nil {
+					t.Errorf("%s, %s: %v", f.name, place, err)
+					continue
+				}
+				checked++
+				v := f.model.Vocab()
+				if want, got := controls(v, base.Tokens), controls(v, p.Tokens); !slices.Equal(want, got) {
+					t.Errorf("%s, %s: the template writes %d control tokens, the prompt has %d:\n%q", f.name, place, len(want), len(got), p.Text)
+				}
 			}
 		}
 	}
 	t.Logf("%d pairs of family and place; refused: %v", checked, refused)
 	require.Greater(t, checked, 100)
+}
+
+// evilTexts have the texts of control tokens whole, cut and inside each other; a property may have them for a name.
+func evilTexts(specials []string) (texts []string) {
+	const most = 400 // and the grammar of a longer one would be too large for some families
+	var text strings.Builder
+	for _, s := range specials {
+		piece := s + s + "y" + s[:len(s)/2] + s + s[len(s)/2:]
+		if text.Len() > 0 && text.Len()+len(piece) > most {
+			texts = append(texts, text.String())
+			text.Reset()
+		}
+		text.WriteString(piece)
+	}
+	return append(texts, text.String())
 }
