@@ -18,7 +18,7 @@ const (
 )
 
 // paces are those at which ours is measured besides its default: what it can trade.
-var paces = []string{"300ms", "500ms", "1200ms", "2s", "4s", "-1ns"}
+var paces = []string{"60ms", "120ms", "300ms", "500ms", "1200ms", "2s", "4s", "-1ns"}
 
 func (b *bench) arrivalSettings() []setting {
 	settings := []setting{ours(oursName)}

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	embedTexts   = 1000
+	embedTexts   = 100 // a round
 	embedTokens  = 100
-	embedRequest = 100 // texts in one request
+	embedRequest = 50  // texts in one request
 )
 
 // embeddings are texts through /v1/embeddings, several requests at once.

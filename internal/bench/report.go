@@ -11,8 +11,8 @@ import (
 const head = `# The engine, measured
 
 Written by ` + "`make bench`" + ` (` + "`go run ./internal/bench`" + `): do not edit. llama.cpp's own programs are of the same tree, from the
-objects that lm-sandbox links, but without its edits (third_party/llama.cpp/edits.go). One of these multiplies the default model's Q4_1 weights several times faster,
-and is why ours is ahead in raw speed; what the engine itself costs is in the row of the overhead. Ours is one setting in all loads, the
+objects that lm-sandbox links, but without its edits (third_party/llama.cpp/edits.go). One of these multiplies the default model's Q4_1 weights faster, with the same
+bits, and is why ours is ahead in raw speed; what the engine itself costs is in the row of the overhead. Ours is one setting in all loads, the
 default one. llama-server is taken at the best value of each
 column separately, over all settings of the row. Figures of loads are medians over rounds, the least and the greatest beside them;
 of raw speed medians over alternating pairs with a 95 % interval (bootstrap). Rounds during which other processes used more of the

@@ -75,7 +75,7 @@ type grammarCheck struct {
 
 // Apply renders a conversation; it stands in for a [llama.ChatTemplate].
 func (k *compiler) Apply(r llama.ChatTemplateRequest) (*llama.ChatPrompt, error) {
-	data, err := compile[[]byte](k.ctx, k, "apply", r, llama.ErrChatTemplate, llama.ErrChatTemplate)
+	data, err := compile[[]byte](k, "apply", r, llama.ErrChatTemplate, llama.ErrChatTemplate)
 	if err != nil {
 		return nil, err
 	}
@@ -83,30 +83,32 @@ func (k *compiler) Apply(r llama.ChatTemplateRequest) (*llama.ChatPrompt, error)
 	if err := p.UnmarshalBinary(data); err != nil {
 		return nil, err
 	}
-	return p, k.check(k.ctx, grammarCheck{Grammars: []string{p.Grammar}})
+	return p, k.check(grammarCheck{Grammars: []string{p.Grammar}})
 }
 
 // check compiles what a request brings, so that the engine's own process does it only
 // with what is known to end.
-func (k *compiler) check(ctx context.Context, g grammarCheck) error {
-	_, err := compile[bool](ctx, k, "check", g, llama.ErrGrammarBudget, llama.ErrInvalidGrammar)
+func (k *compiler) check(g grammarCheck) error {
+	_, err := compile[bool](k, "check", g, llama.ErrGrammarBudget, llama.ErrInvalidGrammar)
 	return err
 }
 
-// compile makes a call; late is what it is where it takes too long, bad where it crashes.
-func compile[A any](ctx context.Context, k *compiler, method string, r any, late, bad error) (answer A, err error) {
+// compile makes a call; late is what it is where it takes too long, bad where it crashes. It does not end before the call
+// does, also where nobody waits for it any more: somebody who sends what compiles for ever and leaves would else keep a
+// processor for good.
+func compile[A any](k *compiler, method string, r any, late, bad error) (answer A, err error) {
 	b, err := encodeWire(r, "ChatRequest")
 	if err != nil {
 		return answer, err
 	}
 	for range compileTries {
 		var s *session
-		if s, err = k.session(ctx); err != nil {
+		if s, err = k.session(k.ctx); err != nil {
 			return answer, err
 		}
-		limited, cancel := context.WithTimeout(ctx, k.budget)
+		limited, cancel := context.WithTimeout(k.ctx, k.budget)
 		answer, err = callWorker[A](limited, s, method, b)
-		expired := limited.Err() != nil && ctx.Err() == nil
+		expired := limited.Err() != nil && k.ctx.Err() == nil
 		cancel()
 		var died *ErrWorkerDied
 		switch {

@@ -315,7 +315,7 @@ func (c *servedCall) chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelt
 func checked[D any](c *servedCall, g grammarCheck, deltas iter.Seq2[D, error]) iter.Seq2[D, error] {
 	return func(yield func(D, error) bool) {
 		if len(g.Schema)+len(strings.Join(g.Grammars, "")) > 0 {
-			if err := c.server.engine.params.compiler.check(c.ctx, g); err != nil {
+			if err := c.server.engine.params.compiler.check(g); err != nil {
 				var none D
 				yield(none, err)
 				return
