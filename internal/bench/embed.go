@@ -14,7 +14,7 @@ import (
 const (
 	embedTexts   = 100 // a round
 	embedTokens  = 100
-	embedRequest = 50  // texts in one request
+	embedRequest = 50 // texts in one request
 )
 
 // embeddings are texts through /v1/embeddings, several requests at once.

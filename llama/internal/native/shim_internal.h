@@ -57,6 +57,10 @@ llama_context_params context_params(const lm_context_params * p);
 // Puts a plan's placement of tensors into mp, which refers to the plan afterwards.
 void place(const lm_plan * plan, llama_model_params * mp);
 void describe(ggml_backend_dev_t dev, lm_device * out);
+// Bounds what the C library keeps of freed memory, for good.
+void keep_little();
+// Gives what it has kept back to the system.
+void give_back();
 
 inline char * copy(const char * data, size_t n) {
     char * p = static_cast<char *>(malloc(n + 1));

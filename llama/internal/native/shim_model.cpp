@@ -3,9 +3,6 @@
 #include "llama.h"
 
 #include <vector>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 // Implemented in Go; false stops the load.
 extern "C" bool lmGoProgress(uintptr_t handle, float fraction);
@@ -23,13 +20,6 @@ bool on_progress(float fraction, void * data) {
         p->cancelled = true; // llama.cpp reports a cancelled load like a failed one
     }
     return !p->cancelled;
-}
-
-// Each thread has allocated in an arena of its own, and glibc keeps what is free in them: a megabyte for each load.
-void give_back() {
-#ifdef __GLIBC__
-    malloc_trim(0);
-#endif
 }
 
 } // namespace
@@ -50,7 +40,7 @@ int32_t lm_model_load(const char * path, const lm_model_params * p, llama_model 
 
         lm::log_capture log;
         *out = llama_model_load_from_file(path, mp);
-        give_back();
+        lm::give_back();
         if (*out != nullptr) {
             return LM_OK;
         }
@@ -64,7 +54,7 @@ int32_t lm_model_load(const char * path, const lm_model_params * p, llama_model 
 void lm_model_free(llama_model * m) {
     lm::guard(nullptr, [&]() -> int32_t {
         llama_model_free(m);
-        give_back();
+        lm::give_back();
         return LM_OK;
     });
 }

@@ -112,6 +112,7 @@ int32_t lm_init(char ** err) {
     return lm::guard(err, [&]() -> int32_t {
         static std::once_flag once;
         std::call_once(once, [] {
+            lm::keep_little();
             llama_log_set(on_log, nullptr);
             ggml_set_abort_callback(on_abort);
             // ggml's own handler starts a debugger for a backtrace
