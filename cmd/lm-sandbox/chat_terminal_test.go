@@ -55,7 +55,7 @@ func TestChatCtrlC(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			saved := filepath.Join(t.TempDir(), "c.json")
 			c, typeKeys, rest := startChat(t, kind, "-n", "0")
-			const question = "Count from one to one thousand, in words."
+			const question = "Write a long story about a king."
 			typeKeys(question + "\r")
 			c.read(question)
 			c.read("\r\n")
@@ -174,7 +174,7 @@ func TestChatTerminated(t *testing.T) {
 // Through a pipe SIGINT ends it, as every command.
 func TestChatInterruptedInPipe(t *testing.T) {
 	c := start(t, "chat", "--temp", "0", "-n", "0")
-	_, err := c.stdin.WriteString("Count from one to one thousand, in words.\n")
+	_, err := c.stdin.WriteString("Write a long story about a king.\n")
 	require.NoError(t, err)
 	c.read(" ")
 	c.signal(syscall.SIGINT)
