@@ -69,23 +69,21 @@ func compare(x, y, most float64, detail string) figure {
 
 // atMost is about our value alone.
 func atMost(row, metric string, most float64, unit string) func(*data) figure {
-	return func(d *data) figure {
-		x := d.ours(row, metric)
-		if math.IsNaN(x) {
-			return figure{}
-		}
-		return figure{text: number(x) + " " + unit, met: x <= most}
-	}
+	return alone(row, metric, unit, func(x float64) bool { return x <= most })
 }
 
 // atLeast is, too.
 func atLeast(row, metric string, least float64, unit string) func(*data) figure {
+	return alone(row, metric, unit, func(x float64) bool { return x >= least })
+}
+
+func alone(row, metric, unit string, met func(float64) bool) func(*data) figure {
 	return func(d *data) figure {
 		x := d.ours(row, metric)
 		if math.IsNaN(x) {
 			return figure{}
 		}
-		return figure{text: number(x) + " " + unit, met: x >= least}
+		return figure{text: number(x) + " " + unit, met: met(x)}
 	}
 }
 
