@@ -43,16 +43,27 @@ func BenchmarkProducts(b *testing.B) {
 }
 
 func buildEdits(t testing.TB) (program string) {
-	out, err := exec.Command("go", "list", "-json=CgoCPPFLAGS,CgoLDFLAGS", ".").Output()
-	require.NoError(t, err)
-	var pkg struct{ CgoCPPFLAGS, CgoLDFLAGS []string }
-	require.NoError(t, json.Unmarshal(out, &pkg))
-	program = filepath.Join(t.TempDir(), "edits")
+	return buildProgram(t, "-O1", "testdata/edits.cpp")
+}
+
+// buildProgram compiles a C++ program with the flags of this package and links it to the library.
+func buildProgram(t testing.TB, args ...string) (program string) {
+	pkg := listPackage(t)
+	program = filepath.Join(t.TempDir(), "program")
 	cxx := strings.Fields(goEnv(t, "CXX"))
-	args := slices.Concat(cxx[1:], []string{"-std=c++17", "-O1"}, pkg.CgoCPPFLAGS, []string{"testdata/edits.cpp"}, pkg.CgoLDFLAGS, []string{"-o", program})
+	args = slices.Concat(cxx[1:], []string{"-std=c++17"}, pkg.CgoCPPFLAGS, args, pkg.CgoLDFLAGS, []string{"-o", program})
 	said, err := exec.Command(cxx[0], args...).CombinedOutput()
 	require.NoError(t, err, string(said))
 	return program
+}
+
+type listedPackage struct{ CgoCPPFLAGS, CgoLDFLAGS, CXXFiles []string }
+
+func listPackage(t testing.TB) (p listedPackage) {
+	out, err := exec.Command("go", "list", "-json=CgoCPPFLAGS,CgoLDFLAGS,CXXFiles", ".").Output()
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(out, &p))
+	return p
 }
 
 func goEnv(t testing.TB, name string) string {

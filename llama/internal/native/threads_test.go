@@ -3,12 +3,8 @@
 package native_test
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,20 +17,13 @@ import (
 // OpenMP's waiting is invisible to ThreadSanitizer (libgomp is built without it), so that every barrier of ggml would look like
 // a race: ggml computes with one thread here, and the shim, built without OpenMP, samples with four threads of its own.
 func TestShimThreads(t *testing.T) {
-	out, err := exec.Command("go", "list", "-json=CgoCPPFLAGS,CgoLDFLAGS,CXXFiles", ".").Output()
-	require.NoError(t, err)
-	var pkg struct{ CgoCPPFLAGS, CgoLDFLAGS, CXXFiles []string }
-	require.NoError(t, json.Unmarshal(out, &pkg))
+	pkg := listPackage(t)
 	require.Contains(t, pkg.CXXFiles, "shim_decode.cpp")
 	model := fixture.Llama(2).Write(t)
 	for _, sanitizer := range []string{"thread", "address,undefined"} {
 		t.Run(sanitizer, func(t *testing.T) {
-			program := filepath.Join(t.TempDir(), "threads")
-			args := slices.Concat([]string{"-std=c++17", "-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined", "-fsanitize=" + sanitizer},
-				pkg.CgoCPPFLAGS, []string{"testdata/threads.cpp"}, pkg.CXXFiles, pkg.CgoLDFLAGS, []string{"-o", program})
-			cxx := strings.Fields(goEnv(t, "CXX"))
-			build, err := exec.Command(cxx[0], append(cxx[1:], args...)...).CombinedOutput()
-			require.NoError(t, err, string(build))
+			program := buildProgram(t, append(pkg.CXXFiles, "testdata/threads.cpp", "-O1", "-g", "-fno-omit-frame-pointer",
+				"-fno-sanitize-recover=undefined", "-fsanitize="+sanitizer)...)
 			run := exec.Command(program, model)
 			// containers that both sides of the border change are marked by one side only
 			run.Env = append(os.Environ(), "OMP_THREAD_LIMIT=1", "GGML_NO_BACKTRACE=1", "TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1",

@@ -33,15 +33,14 @@ struct product {
         ggml_quantize_chunk(GGML_TYPE_Q4_1, plain.data(), weights.data(), 0, rows, length, nullptr);
     }
 
-    // compute is of n columns from the first on. With seconds, it is of as many copies of the weights as no cache holds, and
-    // seconds is of one.
-    std::vector<float> compute(bool reference, int threads, int64_t first, int64_t n, double * seconds = nullptr) const {
+    // With seconds, compute is of as many copies of the weights as no cache holds, and seconds is of one.
+    std::vector<float> compute(bool reference, int threads, double * seconds = nullptr) const {
         const size_t   copies = seconds ? 1 + (128 << 20) / weights.size() : 1;
-        ggml_context * ctx    = ggml_init({ copies * (weights.size() + n * rows * sizeof(float) + 1024) + n * length * sizeof(float) + (8 << 20), nullptr, false });
-        ggml_tensor *  b      = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, length, n);
+        ggml_context * ctx    = ggml_init({ copies * (weights.size() + columns * rows * sizeof(float) + 1024) + columns * length * sizeof(float) + (8 << 20), nullptr, false });
+        ggml_tensor *  b      = ggml_new_tensor_2d(ctx, GGML_TYPE_F32, length, columns);
         ggml_tensor *  c      = nullptr;
         ggml_cgraph *  graph  = ggml_new_graph_custom(ctx, copies * 2 + 8, false);
-        memcpy(b->data, inputs.data() + first * length, size_t(n * length) * sizeof(float));
+        memcpy(b->data, inputs.data(), inputs.size() * sizeof(float));
         for (size_t i = 0; i < copies; i++) {
             ggml_tensor * a = ggml_new_tensor_2d(ctx, GGML_TYPE_Q4_1, length, rows);
             memcpy(a->data, weights.data(), weights.size());
@@ -53,7 +52,7 @@ struct product {
         const auto from = std::chrono::steady_clock::now();
         ggml_backend_graph_compute(cpu, graph);
         if (seconds) { *seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - from).count() / copies; }
-        std::vector<float> out((float *) c->data, (float *) c->data + rows * n);
+        std::vector<float> out((float *) c->data, (float *) c->data + rows * columns);
         ggml_backend_free(cpu);
         ggml_free(ctx);
         return out;
@@ -62,7 +61,7 @@ struct product {
 
 void check(int64_t rows, int64_t length, int64_t columns, int threads) {
     const product p(rows, length, columns);
-    const auto    want = p.compute(true, 1, 0, columns), got = p.compute(false, threads, 0, columns);
+    const auto    want = p.compute(true, 1), got = p.compute(false, threads);
     if (memcmp(got.data(), want.data(), want.size() * sizeof(float)) != 0) {
         std::printf("%ld rows of %ld, %ld columns, %d threads: not what ggml's reference is\n", (long) rows, (long) length, (long) columns, threads);
         std::exit(1);
@@ -117,7 +116,7 @@ int main(int argc, char ** argv) {
             for (int i = 0; i < 5; i++) {
                 for (int reference = 0; reference < 2; reference++) {
                     double seconds;
-                    p.compute(reference, 2, 0, p.columns, &seconds);
+                    p.compute(reference, 2, &seconds);
                     best[reference] = std::min(best[reference], seconds);
                 }
             }
