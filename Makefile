@@ -9,6 +9,9 @@ GO            ?= go
 # Without -trimpath Go's build cache holds the directory of the clone: a second
 # clone would compile everything again, the C++ of the shim too.
 export GOFLAGS := $(strip $(GOFLAGS) -trimpath)
+# What reads the sources does without it: with it, the cgo files in the build
+# cache name the clone that compiled them first, which may be gone.
+READ_GOFLAGS   := $(filter-out -trimpath,$(GOFLAGS))
 CACHE         := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lm-sandbox
 
 GOLANGCI_VERSION    := v2.15.0
@@ -70,12 +73,12 @@ models: build
 .PHONY: check
 check: native lint helper-verify helper-analyze cross ## format, vet, lint, go.mod, the helper's bytes and analysis, other platforms
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo 'run gofmt -w on these files'; exit 1; }
-	$(GO) vet ./...
+	GOFLAGS='$(READ_GOFLAGS)' $(GO) vet ./...
 	$(GO) mod tidy -diff
 
 .PHONY: lint
 lint: native $(GOLANGCI)
-	$(GOLANGCI) run ./...
+	GOFLAGS='$(READ_GOFLAGS)' $(GOLANGCI) run ./...
 
 .PHONY: cross
 cross: ## compile for the platforms that this machine is not
@@ -85,7 +88,7 @@ cross: ## compile for the platforms that this machine is not
 
 .PHONY: vuln
 vuln: native $(GOVULNCHECK) ## known vulnerabilities of the dependencies
-	$(GOVULNCHECK) ./...
+	GOFLAGS='$(READ_GOFLAGS)' $(GOVULNCHECK) ./...
 
 $(GOLANGCI):
 	GOBIN=$(@D) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
