@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"iter"
@@ -110,7 +111,7 @@ func (e *Engine) CountTokens(ctx context.Context, r ChatRequest) (int, error) {
 		return 0, err
 	}
 	defer e.leave()
-	prompt, _, err := e.applyTemplate(r)
+	prompt, _, err := e.applyTemplate(ctx, r)
 	if err != nil {
 		return 0, err
 	}
@@ -138,6 +139,9 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if r.Grammar, err = form.gbnf(); err != nil {
 		return nil, err
 	}
+	if err := e.tryCompile(ctx, nil, cmp.Or(r.Grammar, params.Grammar)); err != nil {
+		return nil, err
+	}
 	if r.ReasoningBudget != nil {
 		if *r.ReasoningBudget < 0 {
 			return nil, invalid("ChatRequest.ReasoningBudget", "%d is negative: nil is no limit", *r.ReasoningBudget)
@@ -149,7 +153,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 		reasoning.Budget = *r.ReasoningBudget
 		params.Reasoning = &reasoning
 	}
-	prompt, inText, err := e.applyTemplate(r)
+	prompt, inText, err := e.applyTemplate(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +194,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 
 // applyTemplate renders the conversation; inText says that tools had to be
 // described in text.
-func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText bool, err error) {
+func (e *Engine) applyTemplate(ctx context.Context, r ChatRequest) (prompt *llama.ChatPrompt, inText bool, err error) {
 	if e.template == nil {
 		return nil, false, llama.ErrNoChatTemplate
 	}
@@ -209,7 +213,7 @@ func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText 
 	if err := continueLast(&t); err != nil {
 		return nil, false, err
 	}
-	prompt, err = e.template.Apply(t)
+	prompt, err = e.template.apply(ctx, t)
 	if err != nil || !tools || prompt.Grammar != "" {
 		return prompt, false, err
 	}
@@ -219,7 +223,7 @@ func (e *Engine) applyTemplate(r ChatRequest) (prompt *llama.ChatPrompt, inText 
 	if t, err = withToolsInText(t); err != nil {
 		return nil, false, err
 	}
-	prompt, err = e.template.Apply(t)
+	prompt, err = e.template.apply(ctx, t)
 	return prompt, true, err
 }
 

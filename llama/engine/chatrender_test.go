@@ -77,16 +77,16 @@ func TestChatRenderer(t *testing.T) {
 			if tt.tools {
 				r.Tools = []llama.Tool{tool}
 			}
-			e := &Engine{template: template, maxSeq: 1024, longestPiece: func() int { return 1 }}
+			e := &Engine{template: ownTemplate{template}, maxSeq: 1024, longestPiece: func() int { return 1 }}
 			if strings.Contains(tt.name, "before JSON") {
 				r.Schema = json.RawMessage(`{"type":"object"}`)
 			}
 			if strings.Contains(tt.name, "in text") {
-				e.template = plain
+				e.template = ownTemplate{plain}
 			}
-			prompt, inText, err := e.applyTemplate(r)
+			prompt, inText, err := e.applyTemplate(t.Context(), r)
 			require.NoError(t, err)
-			require.Equal(t, e.template == plain, inText)
+			require.Equal(t, strings.Contains(tt.name, "in text"), inText)
 			for _, size := range []int{1, 3, 1000} {
 				c, err := newChatRenderer(prompt, inText)
 				require.NoError(t, err)

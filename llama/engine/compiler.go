@@ -18,13 +18,17 @@ type compiler struct {
 	path     string
 	template string
 	budget   time.Duration
-	has      bool // a chat template
+	turns    chan struct{} // one for each call that the process may work on
+	has      bool          // a chat template
 }
 
 const (
 	compileBudget = 10 * time.Second
 	// compileTries: whoever ends the process ends the calls of others, which are tried again.
 	compileTries = 3
+	// compileTurns lets an honest call pass beside one that runs until its budget is used, and keeps the hostile ones, which
+	// nothing stops before that, from taking every processor's time.
+	compileTurns = 4
 )
 
 func newCompiler(ctx context.Context, path string, p Params) (*compiler, error) {
@@ -32,7 +36,10 @@ func newCompiler(ctx context.Context, path string, p Params) (*compiler, error) 
 	if err != nil {
 		return nil, err
 	}
-	k := &compiler{path: path, template: p.ChatTemplate, budget: p.CompileBudget}
+	k := &compiler{
+		path: path, template: p.ChatTemplate, budget: p.CompileBudget,
+		turns: make(chan struct{}, compileTurns),
+	}
 	k.supervisor = supervisor{program: program, args: args, logger: p.Logger, load: k.load, eager: true}
 	if err := k.begin(ctx); err != nil {
 		return nil, err
@@ -69,13 +76,13 @@ func (k *compiler) Close() error {
 
 // grammarCheck is what compiler.check sends.
 type grammarCheck struct {
-	Schema   []byte // "" = none
-	Grammars []string
+	Schema  []byte // nil = none
+	Grammar string // "" = none
 }
 
-// Apply renders a conversation; it stands in for a [llama.ChatTemplate].
-func (k *compiler) Apply(r llama.ChatTemplateRequest) (*llama.ChatPrompt, error) {
-	data, err := compile[[]byte](k, "apply", r, llama.ErrChatTemplate, llama.ErrChatTemplate)
+// apply renders a conversation; it stands in for a [llama.ChatTemplate].
+func (k *compiler) apply(ctx context.Context, r llama.ChatTemplateRequest) (*llama.ChatPrompt, error) {
+	data, err := compile[[]byte](ctx, k, "apply", r, llama.ErrChatTemplate, llama.ErrChatTemplate)
 	if err != nil {
 		return nil, err
 	}
@@ -83,23 +90,42 @@ func (k *compiler) Apply(r llama.ChatTemplateRequest) (*llama.ChatPrompt, error)
 	if err := p.UnmarshalBinary(data); err != nil {
 		return nil, err
 	}
-	return p, k.check(grammarCheck{Grammars: []string{p.Grammar}})
+	if p.Grammar == "" {
+		return p, nil
+	}
+	return p, k.check(ctx, grammarCheck{Grammar: p.Grammar})
+}
+
+// tryCompile compiles what a request brings in the compiler's process, where there is one.
+func (e *Engine) tryCompile(ctx context.Context, schema []byte, grammar string) error {
+	if e.params.compiler == nil || len(schema)+len(grammar) == 0 {
+		return nil
+	}
+	return e.params.compiler.check(ctx, grammarCheck{Schema: schema, Grammar: grammar})
 }
 
 // check compiles what a request brings, so that the engine's own process does it only
 // with what is known to end.
-func (k *compiler) check(g grammarCheck) error {
-	_, err := compile[bool](k, "check", g, llama.ErrGrammarBudget, llama.ErrInvalidGrammar)
+func (k *compiler) check(ctx context.Context, g grammarCheck) error {
+	_, err := compile[bool](ctx, k, "check", g, llama.ErrGrammarBudget, llama.ErrInvalidGrammar)
 	return err
 }
 
-// compile makes a call; late is what it is where it takes too long, bad where it crashes. It does not end before the call
-// does, also where nobody waits for it any more: somebody who sends what compiles for ever and leaves would else keep a
-// processor for good.
-func compile[A any](k *compiler, method string, r any, late, bad error) (answer A, err error) {
+// compile makes a call; late is what it is where it takes too long, bad where it crashes. Once it has its turn it does not
+// end before the call does, also where nobody waits for it any more: somebody who sends what compiles for ever and leaves
+// would else keep a processor for good.
+func compile[A any](ctx context.Context, k *compiler, method string, r any, late, bad error) (answer A, err error) {
 	b, err := encodeWire(r, "ChatRequest")
 	if err != nil {
 		return answer, err
+	}
+	select {
+	case k.turns <- struct{}{}:
+		defer func() { <-k.turns }()
+	case <-ctx.Done():
+		return answer, ctx.Err()
+	case <-k.ctx.Done():
+		return answer, ErrClosed
 	}
 	for range compileTries {
 		var s *session
@@ -154,13 +180,12 @@ func (s *compilerServer) check(_ context.Context, g grammarCheck) (bool, error) 
 		if err != nil {
 			return false, err
 		}
-		g.Grammars = append(g.Grammars, grammar)
-	}
-	for _, grammar := range g.Grammars {
-		if grammar == "" {
-			continue
-		}
 		if err := llama.CheckGrammar(s.model, grammar); err != nil {
+			return false, err
+		}
+	}
+	if g.Grammar != "" {
+		if err := llama.CheckGrammar(s.model, g.Grammar); err != nil {
 			return false, err
 		}
 	}

@@ -36,12 +36,3 @@ func (c *constraint) gbnf() (string, error) {
 	}
 	return c.grammar, nil
 }
-
-// texts are the grammar, if there is one. What is wrong with it, the engine says.
-func (c *constraint) texts() []string {
-	g, err := c.gbnf()
-	if err != nil {
-		return nil
-	}
-	return []string{g}
-}

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"testing"
 
@@ -41,9 +42,13 @@ func TestDeltaAllocates(t *testing.T) {
 	e, err := engine.New(m, engine.Params{NCtx: 512, MaxSequences: 1, NThreads: 1})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, e.Close()) }()
-	allocs, deltas := allocsPerDelta(t, e, 480)
-	require.Greater(t, deltas, 10)
-	require.Less(t, allocs, 2.5)
+	least := math.Inf(1)
+	for range 3 { // the runtime's own allocations are counted too
+		allocs, deltas := allocsPerDelta(t, e, 480)
+		require.Greater(t, deltas, 10)
+		least = min(least, allocs)
+	}
+	require.LessOrEqual(t, least, 2.0)
 }
 
 // BenchmarkStepOverhead reports what share of the time with work to do was neither llama_decode's nor a sampler's.

@@ -82,8 +82,15 @@ type Params struct {
 
 // chatTemplate is a [llama.ChatTemplate], or what stands in for one.
 type chatTemplate interface {
-	Apply(llama.ChatTemplateRequest) (*llama.ChatPrompt, error)
+	apply(context.Context, llama.ChatTemplateRequest) (*llama.ChatPrompt, error)
 	io.Closer
+}
+
+// ownTemplate renders in this process, where nothing stops it.
+type ownTemplate struct{ *llama.ChatTemplate }
+
+func (t ownTemplate) apply(_ context.Context, r llama.ChatTemplateRequest) (*llama.ChatPrompt, error) {
+	return t.Apply(r)
 }
 
 // Preflight looks at what llama.cpp does not: package gpu behind one tells why a GPU cannot be used.
@@ -262,7 +269,7 @@ func (p *Params) newTemplate(m *llama.Model) (chatTemplate, error) {
 	if err != nil {
 		return nil, err
 	}
-	return template, nil
+	return ownTemplate{template}, nil
 }
 
 func closeTemplate(t chatTemplate) error {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"iter"
 
@@ -73,12 +74,15 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 	if err != nil {
 		return nil, err
 	}
-	switch g, err := form.gbnf(); {
-	case err != nil:
+	g, err := form.gbnf()
+	if err != nil {
 		return nil, err
-	case g != "":
-		params.Grammar = g
-	case len(r.Schema) > 0:
+	}
+	params.Grammar = cmp.Or(g, params.Grammar)
+	if err := e.tryCompile(ctx, r.Schema, params.Grammar); err != nil {
+		return nil, err
+	}
+	if len(r.Schema) > 0 {
 		if params.Grammar, err = llama.SchemaToGrammar(r.Schema); err != nil {
 			return nil, err
 		}

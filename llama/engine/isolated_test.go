@@ -342,6 +342,49 @@ func TestHostileTemplate(t *testing.T) {
 	require.Zero(t, e.Stats().Restarts)
 }
 
+// TestCompileTurns: what compiles for ever keeps others waiting, as many as the queue has room for, and who leaves
+// meanwhile leaves at once.
+func TestCompileTurns(t *testing.T) {
+	const sequences, queue, budget = 4, 2, 3 * time.Second
+	e := isolated(t, engine.Params{ChatTemplate: hostile, MaxSequences: sequences, MaxQueue: queue, CompileBudget: budget})
+	loops := make(chan error, sequences+queue)
+	for range sequences + queue {
+		go func() {
+			err := error(engine.ErrBusy)
+			for errors.Is(err, engine.ErrBusy) { // by the questions below
+				_, err = collectChat(t, e, engine.ChatRequest{Messages: user("loop")})
+			}
+			loops <- err
+		}()
+	}
+	require.Eventually(t, func() bool {
+		_, err := collect(t, t.Context(), e, engine.Request{Prompt: "x", MaxTokens: 1})
+		return errors.Is(err, engine.ErrBusy)
+	}, budget, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	_, err := e.CountTokens(ctx, engine.ChatRequest{Messages: user("good")})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Less(t, time.Since(begin), budget)
+	for range sequences + queue {
+		require.ErrorIs(t, <-loops, llama.ErrChatTemplate)
+	}
+	_, err = e.CountTokens(t.Context(), engine.ChatRequest{Messages: user("good")})
+	require.NoError(t, err)
+	require.Zero(t, e.Stats().Restarts)
+}
+
+// TestIsolatedBadModel: what the worker says about a file that is no model arrives as it is.
+func TestIsolatedBadModel(t *testing.T) {
+	for name, value := range map[string]any{"llama.block_count": uint32(0), "general.architecture": "nonsense"} {
+		path := fixture.Llama(1).With(name, value).Write(t)
+		_, err := engine.Open(t.Context(), path, engine.Params{Isolated: true, Model: llama.ModelParams{NGPULayers: llama.NoLayers}})
+		require.ErrorIs(t, err, llama.ErrModelFormat, name)
+	}
+	require.Empty(t, workers(t))
+}
+
 // TestWorkerEndsWithItsParent: however a program ends, its workers are gone at once.
 func TestWorkerEndsWithItsParent(t *testing.T) {
 	path := fixture.Llama(1).Write(t)

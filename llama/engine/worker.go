@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -108,8 +107,10 @@ type servedCall struct {
 
 // workerMethods are what a worker can be asked for, once it is open.
 var workerMethods = map[string]func(c *servedCall, request []byte) (reply any, err error){
-	"generate": func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.generate) },
-	"chat":     func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.chat) },
+	"generate": func(c *servedCall, request []byte) (any, error) {
+		return serveStream(c, request, c.server.engine.Generate)
+	},
+	"chat": func(c *servedCall, request []byte) (any, error) { return serveStream(c, request, c.server.engine.Chat) },
 	"count": func(c *servedCall, request []byte) (any, error) {
 		return serveCall(c, request, c.server.engine.CountTokens)
 	},
@@ -290,38 +291,6 @@ func (c *servedCall) delta(d any) error {
 		return c.server.wire.send(frame{frameDelta, c.id, b})
 	case <-c.ctx.Done():
 		return nil // the request says so itself
-	}
-}
-
-// generate compiles what the request brings in the other process first.
-func (c *servedCall) generate(ctx context.Context, r Request) iter.Seq2[Delta, error] {
-	form := constraint{grammar: r.Grammar, regex: r.Regex, choices: r.Choices}
-	g := grammarCheck{Schema: r.Schema, Grammars: form.texts()}
-	if r.Sampling != nil {
-		g.Grammars = append(g.Grammars, r.Sampling.Grammar)
-	}
-	return checked(c, g, c.server.engine.Generate(ctx, r))
-}
-
-func (c *servedCall) chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelta, error] {
-	form := constraint{grammar: r.Grammar, regex: r.Regex, choices: r.Choices}
-	g := grammarCheck{Grammars: form.texts()}
-	if r.Sampling != nil {
-		g.Grammars = append(g.Grammars, r.Sampling.Grammar)
-	}
-	return checked(c, g, c.server.engine.Chat(ctx, r))
-}
-
-func checked[D any](c *servedCall, g grammarCheck, deltas iter.Seq2[D, error]) iter.Seq2[D, error] {
-	return func(yield func(D, error) bool) {
-		if len(g.Schema)+len(strings.Join(g.Grammars, "")) > 0 {
-			if err := c.server.engine.params.compiler.check(g); err != nil {
-				var none D
-				yield(none, err)
-				return
-			}
-		}
-		deltas(yield)
 	}
 }
 
