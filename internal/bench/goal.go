@@ -51,6 +51,14 @@ func ratioToBest(row, metric string, most float64) func(*data) figure {
 	}
 }
 
+// ratioTo compares it with one setting.
+func ratioTo(row, metric, setting string, most float64) func(*data) figure {
+	return func(d *data) figure {
+		x, y := d.ours(row, metric), median(d.cell(row, setting).values(metric))
+		return compare(x, y, most, fmt.Sprintf("%s against %s of `%s`", number(x), number(y), setting))
+	}
+}
+
 // ratioToRow compares it with the best one of another row.
 func ratioToRow(row, metric, other, otherMetric string, most float64) func(*data) figure {
 	return func(d *data) figure {

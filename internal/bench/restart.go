@@ -10,6 +10,11 @@ import (
 	"time"
 )
 
+const (
+	restartServer = "llama-server -np 1 -c 8192"
+	restartSaver  = restartServer + " --slot-save-path"
+)
+
 // restart is the time from the start of the process to the first token of a prompt
 // that was answered before the restart.
 func (b *bench) restart(ctx context.Context, row string) error {
@@ -18,10 +23,10 @@ func (b *bench) restart(ctx context.Context, row string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	slots := b.llamaServer("-np 1 -c 8192")
-	slots.name += " --slot-save-path"
+	plain, slots := b.llamaServer("-np 1 -c 8192"), b.llamaServer("-np 1 -c 8192")
+	slots.name = restartSaver
 	slots.argv = append(slots.argv, "--slot-save-path", dir+"/")
-	settings := []setting{ours(oursName, "--cache-dir", dir), b.llamaServer("-np 1 -c 8192"), slots}
+	settings := []setting{ours(oursName, "--cache-dir", dir), plain, slots}
 	question := newChat(outputTokens, message{Role: "system", Content: text(1, systemTokens)}, message{Role: "user", Content: text(2, askTokens)})
 	return b.loads(ctx, row, settings, func(ctx context.Context, v *server) (metrics, error) {
 		saves := v.setting.name == slots.name
