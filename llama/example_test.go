@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/hub"
@@ -119,6 +120,32 @@ func ExampleChatTemplate_Apply() {
 	// Hi!<|im_end|><|im_end|>
 	// <|im_start|>assistant
 	// 5 control tokens
+}
+
+// A download that was cut off is found out before anything is loaded.
+func ExampleVerify() {
+	file, err := hub.Pull(context.Background(), "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	model, err := os.ReadFile(file.Path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	cut, err := os.CreateTemp("", "*.gguf")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(cut.Name())
+	_, err = cut.Write(model[:len(model)/2])
+	if err := errors.Join(err, cut.Close()); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(llama.Verify(file.Path))
+	fmt.Println(errors.Is(llama.Verify(cut.Name()), llama.ErrModelFormat))
+	// Output:
+	// <nil>
+	// true
 }
 
 // Ask what a model is going to need before it is loaded.

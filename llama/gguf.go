@@ -2,6 +2,7 @@ package llama
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -249,6 +250,9 @@ func readGGUF(r io.Reader, size int64) (map[string]ggufValue, []ggufTensor, erro
 	}
 	data := (uint64(size-g.left) + align - 1) / align * align
 	for i := range tensors {
+		if tensors[i].at > uint64(size) {
+			return nil, nil, fmt.Errorf("tensor %.60q is not within the file bounds: incomplete download?", tensors[i].name)
+		}
 		tensors[i].at += data
 	}
 	return kv, tensors, err
@@ -295,7 +299,7 @@ func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
 		return head, err
 	}
 	for i := range tensors {
-		if err := tensors[i].check(); err != nil {
+		if err := cmp.Or(tensors[i].check(), tensors[i].fits(size)); err != nil {
 			return head, err
 		}
 	}

@@ -2,8 +2,11 @@ package llama
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"strings"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 )
 
 // ggufTensor is one entry of a file's table of tensors.
@@ -75,7 +78,31 @@ func (g *ggufReader) tensors(n uint64) ([]ggufTensor, error) {
 	return out, nil
 }
 
-// check refuses types for which llama.cpp has no operation. Sizes and places are checked by llama.cpp.
+// fits refuses data behind the end of a file of so many bytes, as a download that was cut off has it.
+func (t *ggufTensor) fits(size int64) error {
+	block, n := native.TypeSize(t.kind)
+	if block == 0 { // built without llama.cpp
+		return nil
+	}
+	for i, d := range t.dims {
+		if i == 0 && d%block != 0 {
+			return fmt.Errorf("tensor %.60q has rows of %d weights: its type has blocks of %d", t.name, d, block)
+		}
+		if i == 0 {
+			d /= block
+		}
+		var over uint64
+		if over, n = bits.Mul64(n, d); over != 0 {
+			return fmt.Errorf("tensor %.60q is larger than any file", t.name)
+		}
+	}
+	if n > uint64(size) || t.at > uint64(size)-n {
+		return fmt.Errorf("tensor %.60q is not within the file bounds: incomplete download?", t.name)
+	}
+	return nil
+}
+
+// check refuses types for which llama.cpp has no operation.
 func (t *ggufTensor) check() error {
 	if int(t.kind) >= len(weightTypes) || !weightTypes[t.kind] {
 		return fmt.Errorf("tensor %.60q has type %d, which weights cannot have", t.name, t.kind)

@@ -46,8 +46,10 @@ func TestLoadModelRefusesFiles(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "model.gguf")
 			require.NoError(t, os.WriteFile(path, tt.data, 0o600))
 			_, err := llama.LoadModel(context.Background(), path, llama.ModelParams{})
-			require.ErrorIs(t, err, llama.ErrModelFormat)
-			require.ErrorContains(t, err, tt.text)
+			for _, err := range []error{err, llama.Verify(path)} {
+				require.ErrorIs(t, err, llama.ErrModelFormat)
+				require.ErrorContains(t, err, tt.text)
+			}
 		})
 	}
 	t.Run("absent", func(t *testing.T) {

@@ -49,6 +49,12 @@ func (c Context) StateSet(src []byte) int {
 	return int(C.lm_state_set(c.p, (*C.uint8_t)(unsafe.SliceData(src)), C.size_t(len(src))))
 }
 
+// TypeSize is ggml_blck_size and ggml_type_size; 0 and 0 for a number that is no type.
+func TypeSize(kind uint32) (block, bytes uint64) {
+	C.lm_type_size(C.uint32_t(kind), (*C.uint64_t)(&block), (*C.uint64_t)(&bytes))
+	return block, bytes
+}
+
 // Quantize is llama_model_quantize; progress is called on this goroutine's thread and stops it by returning false.
 func Quantize(in, out string, p QuantizeParams, progress func(float32) bool) error {
 	cin, cout := C.CString(in), C.CString(out)

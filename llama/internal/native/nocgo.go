@@ -81,6 +81,7 @@ func RowResult(*Row) ([]int32, []Prob, error)                          { return 
 
 func LoadAdapter(Model, string) (Adapter, error)                         { return Adapter{}, errNoCgo }
 func (Adapter) Free()                                                    {}
+func TypeSize(uint32) (block, bytes uint64)                              { return 0, 0 }
 func Quantize(_, _ string, _ QuantizeParams, _ func(float32) bool) error { return errNoCgo }
 
 func SamplerDefaults() (SamplerParams, error)           { return SamplerParams{}, errNoCgo }

@@ -244,6 +244,9 @@ size_t lm_state_set(lm_context * c, const uint8_t * src, size_t n);
 
 // ---- quantising (shim_quantize.cpp)
 
+// How many weights of a ggml_type make a block, and its bytes; 0 and 0 for a number that is no type.
+void lm_type_size(uint32_t type, uint64_t * block, uint64_t * bytes);
+
 typedef struct {
     int32_t   ftype; // llama_ftype
     int32_t   n_threads;

@@ -34,6 +34,12 @@ struct quantize_watch : lm::log_watch {
 
 } // namespace
 
+void lm_type_size(uint32_t type, uint64_t * block, uint64_t * bytes) {
+    const bool known = type < GGML_TYPE_COUNT; // ggml asserts it
+    *block           = known ? ggml_blck_size(static_cast<ggml_type>(type)) : 0;
+    *bytes           = known ? ggml_type_size(static_cast<ggml_type>(type)) : 0;
+}
+
 int32_t lm_quantize(const char * in, const char * out, const lm_quantize_params * p, char ** err) {
     return lm::guard(err, [&]() -> int32_t {
         llama_model_quantize_params qp = llama_model_quantize_default_params();
