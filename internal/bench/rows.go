@@ -110,6 +110,29 @@ func loadRows() []row {
 func otherRows() []row {
 	return []row{
 		{
+			name: "layout", title: "Decode of sequences that have nothing in common, by the layout of the context, tokens/s", pairMinutes: 0.8, measure: (*bench).layouts,
+			tables: []table{{"", []column{{"ratio", "unified / streams, 95 % interval"}, {"ours", "unified, tokens/s"}, {"theirs", "streams, tokens/s"}}}},
+		},
+		{
+			name: "cancel", title: "Cancelled requests", minutes: 0.7, measure: (*bench).cancel,
+			tables: []table{
+				{"Alone", cancelColumns(0)}, {"With 15 neighbours", cancelColumns(clients - 1)},
+				{"Seven streams beside a client that cancels 100 requests a second", []column{{"kept", "of their speed, they keep"}}},
+			},
+			goals: []goal{{"a client that cancels 100 requests a second", "7 others without it", "speed ≥ 0.90", "cancel", atLeast("cancel", "kept", 0.9, "times")}},
+		},
+		{
+			name: "speculative", title: "Speculative decoding by n-grams of 3, tokens/s", pairMinutes: 0.1, measure: (*bench).speculative,
+			tables: []table{{"", []column{
+				{"ratio", "ratio, 95 % interval"}, {"ours", "guessing, tokens/s"}, {"theirs", "not, tokens/s"}, {"differ", "answers that differ"},
+				{"drafted", "guesses per token"}, {"accepted", "of them right"},
+			}}},
+			goals: []goal{
+				{"speculative decoding, a list said again", "without", "≥ 1.3", "speculative repetitive", pairRatio("speculative", repetitive, 1.3)},
+				{"speculative decoding, prose", "without", "≥ 0.97", "speculative prose", pairRatio("speculative", prose, 0.97)},
+			},
+		},
+		{
 			name: "schema", title: "Output that follows a JSON schema, tokens/s", pairMinutes: 0.4, measure: (*bench).schema, tables: pairTables("tokens/s"),
 			goals: []goal{{"JSON-schema output", "llama-server's best", "tokens/s ≥ 1.0", "schema", pairRatio("schema", "", 1)}},
 		},
@@ -180,6 +203,14 @@ func across() []goal {
 			{"arrival", "arrival", "wall", "gap p99"},
 			{"agent traffic", "agent", "agent wall", "agent gap p99"},
 		})},
+	}
+}
+
+func cancelColumns(neighbours int) []column {
+	name := func(metric string) string { return fmt.Sprintf("%s %d", metric, neighbours) }
+	return []column{
+		{name("silent p50"), "until the last output p50, ms"}, {name("silent p99"), "p99, ms"},
+		{name("free p50"), "until the cells are free p50, ms"}, {name("free p99"), "p99, ms"},
 	}
 }
 

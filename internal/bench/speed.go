@@ -175,7 +175,7 @@ func (b *bench) parallel(ctx context.Context, row string) (err error) {
 	us := side{name: oursName, run: func(ctx context.Context) (metrics, error) {
 		m := metrics{}
 		for _, n := range streamCounts {
-			x, err := generateAll(ctx, e, n)
+			x, err := generateAll(ctx, e, n, streamPrompt, streamOutput)
 			if err != nil {
 				return nil, err
 			}
@@ -200,15 +200,15 @@ func (b *bench) parallel(ctx context.Context, row string) (err error) {
 
 // generateAll runs n streams whose prompts begin differently, and returns the tokens/s
 // of all from when the last one has begun until the first one ends.
-func generateAll(ctx context.Context, e *engine.Engine, n int) (float64, error) {
+func generateAll(ctx context.Context, e *engine.Engine, n, prompt, output int) (float64, error) {
 	runs, errs := make([]generated, n), make([]error, n)
 	var all sync.WaitGroup
 	for i := range n {
-		prompt := make([]llama.Token, streamPrompt)
-		for j := range prompt {
-			prompt[j] = llama.Token(1000 + 100*i + j)
+		tokens := make([]llama.Token, prompt)
+		for j := range tokens {
+			tokens[j] = llama.Token(1000 + 100*i + j)
 		}
-		all.Go(func() { runs[i], errs[i] = generate(ctx, e, prompt, streamOutput, &llama.SamplerParams{}) })
+		all.Go(func() { runs[i], errs[i] = generate(ctx, e, tokens, output, &llama.SamplerParams{}) })
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
@@ -280,7 +280,7 @@ func (b *bench) isolated(ctx context.Context, row string) (err error) {
 			if err != nil {
 				return nil, err
 			}
-			many, err := generateAll(ctx, e, clients)
+			many, err := generateAll(ctx, e, clients, streamPrompt, streamOutput)
 			return metrics{"1 stream": one.speed(), streamsFigure(clients): many}, err
 		}})
 	}

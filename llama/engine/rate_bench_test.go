@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -14,39 +13,6 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
 )
-
-// BenchmarkLayout fills the table on which the default layout was chosen: tokens/s of sequences that have nothing in common,
-// for each layout, by their number and by the tokens of their prompts. The layouts alternate.
-func BenchmarkLayout(b *testing.B) {
-	const tokens = 32
-	for _, sequences := range []int{1, 4, 8, 16, 32} {
-		for _, length := range []int{32, 512} {
-			b.Run(fmt.Sprintf("sequences=%d/length=%d", sequences, length), func(b *testing.B) {
-				run := func(layout engine.Layout) func(scope int) float64 {
-					cells := 256 * ((length+2*tokens+sequences*length/256)/256 + 1)
-					e := newEngine(b, engine.Params{
-						Layout: layout, MaxSequences: sequences, NThreads: runtime.NumCPU(), NCtx: cells * sequences, Pace: -1,
-						Cache: engine.CacheParams{HostBytes: -1},
-					})
-					decodeRate(b, e, 1, 8, tokens, "warm")
-					return func(scope int) float64 {
-						return decodeRate(b, e, sequences, length, tokens, fmt.Sprint("layout", scope))
-					}
-				}
-				unified, streams := run(engine.LayoutUnified), run(engine.LayoutStreams)
-				var u, s, ratios []float64
-				for b.Loop() {
-					x, y := unified(len(u)), streams(len(s))
-					u, s, ratios = append(u, x), append(s, y), append(ratios, y/x)
-				}
-				b.ReportMetric(median(u), "unified-tokens/s")
-				b.ReportMetric(median(s), "streams-tokens/s")
-				b.ReportMetric(median(ratios), "streams/unified")
-				b.ReportMetric(0, "ns/op")
-			})
-		}
-	}
-}
 
 // decodeRate runs so many requests with random prompts at once and gives the tokens/s while all of them generate.
 func decodeRate(b *testing.B, e *engine.Engine, streams, prompt, output int, scope string) float64 {
