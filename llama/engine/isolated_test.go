@@ -350,7 +350,7 @@ func TestCompileTurns(t *testing.T) {
 	loops := make(chan error, sequences+queue)
 	for range sequences + queue {
 		go func() {
-			err := error(engine.ErrBusy)
+			err := engine.ErrBusy
 			for errors.Is(err, engine.ErrBusy) { // by the questions below
 				_, err = collectChat(t, e, engine.ChatRequest{Messages: user("loop")})
 			}
