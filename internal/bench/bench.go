@@ -66,6 +66,17 @@ func (b *bench) measure(ctx context.Context, c *cell, do func(context.Context) (
 	return errors.Join(errBusy, b.data.save(b.path))
 }
 
+// repeat measures what is about us alone, in as many rounds as a load has.
+func (b *bench) repeat(ctx context.Context, row string, argv []string, do func(context.Context) (metrics, error)) error {
+	c := b.begin(row, oursName, argv)
+	for len(c.Rounds) < b.rounds {
+		if err := b.measure(ctx, c, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // loads measures each setting once in each round, on a server of its own; who comes
 // first changes from round to round.
 func (b *bench) loads(ctx context.Context, row string, settings []setting, do func(context.Context, *server) (metrics, error)) error {

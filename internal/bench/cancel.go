@@ -29,24 +29,17 @@ func (b *bench) cancel(ctx context.Context, row string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	c := b.begin(row, oursName, nil)
-	for len(c.Rounds) < b.rounds {
-		err := b.measure(ctx, c, func(ctx context.Context) (metrics, error) {
-			m := metrics{}
-			for _, n := range cancelNeighbours {
-				if err := cancelBeside(ctx, e, n, m); err != nil {
-					return nil, err
-				}
+	return b.repeat(ctx, row, nil, func(ctx context.Context) (metrics, error) {
+		m := metrics{}
+		for _, n := range cancelNeighbours {
+			if err := cancelBeside(ctx, e, n, m); err != nil {
+				return nil, err
 			}
-			kept, err := cancelCost(ctx, e)
-			m["kept"] = kept
-			return m, err
-		})
-		if err != nil {
-			return err
 		}
-	}
-	return nil
+		kept, err := cancelCost(ctx, e)
+		m["kept"] = kept
+		return m, err
+	})
 }
 
 func cancelBeside(ctx context.Context, e *engine.Engine, neighbours int, m metrics) error {

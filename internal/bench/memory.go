@@ -47,24 +47,17 @@ const (
 // openClose is the memory of a process that has opened and closed engines.
 func (b *bench) openClose(ctx context.Context, row string) error {
 	argv := []string{os.Args[0], childOpenClose, b.model}
-	c := b.begin(row, oursName, []string{"bench", childOpenClose, b.model})
-	for len(c.Rounds) < b.rounds {
-		err := b.measure(ctx, c, func(ctx context.Context) (metrics, error) {
-			out, err := output(ctx, argv)
-			if err != nil {
-				return nil, err
-			}
-			var few, many int
-			if _, err := fmt.Sscan(string(out), &few, &many); err != nil {
-				return nil, err
-			}
-			return metrics{"few": float64(few) / mb, "many": float64(many) / mb, "growth": float64(many) / float64(few)}, nil
-		})
+	return b.repeat(ctx, row, []string{"bench", childOpenClose, b.model}, func(ctx context.Context) (metrics, error) {
+		out, err := output(ctx, argv)
 		if err != nil {
-			return err
+			return nil, err
 		}
-	}
-	return nil
+		var few, many int
+		if _, err := fmt.Sscan(string(out), &few, &many); err != nil {
+			return nil, err
+		}
+		return metrics{"few": float64(few) / mb, "many": float64(many) / mb, "growth": float64(many) / float64(few)}, nil
+	})
 }
 
 // openAndClose is the child: it prints its resident memory after a few rounds and after many.

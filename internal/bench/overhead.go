@@ -22,27 +22,20 @@ func (b *bench) overhead(ctx context.Context, row string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	c := b.begin(row, oursName, nil)
-	for len(c.Rounds) < b.rounds {
-		err := b.measure(ctx, c, func(ctx context.Context) (metrics, error) {
-			m := metrics{}
-			for _, n := range overheadStreams {
-				before, after, err := midway(ctx, e, n)
-				if err != nil {
-					return nil, err
-				}
-				busy, steps := after.Busy-before.Busy, float64(after.Steps-before.Steps)
-				outside := busy - (after.Decode - before.Decode) - (after.Sample - before.Sample)
-				m[fmt.Sprintf("outside %d", n)], m[fmt.Sprintf("step %d", n)] = outside.Seconds()*1e6/steps, busy.Seconds()*1e3/steps
-				m[overheadFigure(n)] = outside.Seconds() / busy.Seconds() * 100
+	return b.repeat(ctx, row, nil, func(ctx context.Context) (metrics, error) {
+		m := metrics{}
+		for _, n := range overheadStreams {
+			before, after, err := midway(ctx, e, n)
+			if err != nil {
+				return nil, err
 			}
-			return m, nil
-		})
-		if err != nil {
-			return err
+			busy, steps := after.Busy-before.Busy, float64(after.Steps-before.Steps)
+			outside := busy - (after.Decode - before.Decode) - (after.Sample - before.Sample)
+			m[fmt.Sprintf("outside %d", n)], m[fmt.Sprintf("step %d", n)] = outside.Seconds()*1e6/steps, busy.Seconds()*1e3/steps
+			m[overheadFigure(n)] = outside.Seconds() / busy.Seconds() * 100
 		}
-	}
-	return nil
+		return m, nil
+	})
 }
 
 const overheadTokens = 256

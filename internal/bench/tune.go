@@ -16,25 +16,18 @@ func (b *bench) tune(ctx context.Context, row string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	c := b.begin(row, oursName, nil)
-	for len(c.Rounds) < b.rounds {
-		err := b.measure(ctx, c, func(ctx context.Context) (metrics, error) {
-			r, err := llama.Tune(ctx, b.model, llama.TuneParams{NThreads: b.threads, Dir: dir, Again: true})
-			if err != nil {
-				return nil, err
-			}
-			m := metrics{"file prefill": r.File.Prefill, "file decode": r.File.Decode, "prefill": 1, "decode": 1, "loss": 0}
-			for _, candidate := range r.Candidates {
-				b.say("%s: %+v", row, candidate)
-				if candidate.Type == r.Type {
-					m["prefill"], m["decode"], m["loss"] = candidate.PrefillGain, candidate.DecodeGain, candidate.Loss
-				}
-			}
-			return m, nil
-		})
+	return b.repeat(ctx, row, nil, func(ctx context.Context) (metrics, error) {
+		r, err := llama.Tune(ctx, b.model, llama.TuneParams{NThreads: b.threads, Dir: dir, Again: true})
 		if err != nil {
-			return err
+			return nil, err
 		}
-	}
-	return nil
+		m := metrics{"file prefill": r.File.Prefill, "file decode": r.File.Decode, "prefill": 1, "decode": 1, "loss": 0}
+		for _, candidate := range r.Candidates {
+			b.say("%s: %+v", row, candidate)
+			if candidate.Type == r.Type {
+				m["prefill"], m["decode"], m["loss"] = candidate.PrefillGain, candidate.DecodeGain, candidate.Loss
+			}
+		}
+		return m, nil
+	})
 }
