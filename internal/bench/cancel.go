@@ -38,7 +38,7 @@ func (b *bench) cancel(ctx context.Context, row string) (err error) {
 		}
 		kept, err := cancelCost(ctx, e)
 		m["kept"] = kept
-		return m, err
+		return m, errors.Join(err, ctx.Err()) // the bench itself may have been stopped
 	})
 }
 
