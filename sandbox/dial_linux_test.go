@@ -130,7 +130,7 @@ serve AF_INET 127.0.0.1:8001 5; serve AF_INET6 ::1:8002 5; serve AF_UNIX /tmp/so
 		}
 	})
 	t.Run("nobody accepts of a Unix socket", func(t *testing.T) { // listen(2) with 0 has room for one
-		reached(t, s.Dial, "unix", "@full")
+		defer reached(t, s.Dial, "unix", "@full").Close()
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		_, err := s.Dial(ctx, "unix", "@full")

@@ -133,8 +133,10 @@ func (im *importer) deps(allowed ...string) {
 
 var (
 	sandboxDeps = []string{
-		"sandbox", "sandbox/internal/helper", "sandbox/internal/proto", "sandbox/internal/rootfs", "sandbox/internal/seccomp",
+		"sandbox", "sandbox/internal/cgroup", "sandbox/internal/helper", "sandbox/internal/proto", "sandbox/internal/proxy", "sandbox/internal/rootfs",
+		"sandbox/internal/seccomp",
 		"golang.org/x/sys/unix",
+		"golang.org/x/net/idna", "golang.org/x/text/transform", "golang.org/x/text/unicode/bidi", "golang.org/x/text/secure/bidirule", "golang.org/x/text/unicode/norm",
 	}
 	gpuDeps    = []string{"gpu", "github.com/NVIDIA/go-nvml/pkg/dl", "github.com/NVIDIA/go-nvml/pkg/nvml"}
 	engineDeps = []string{
@@ -212,7 +214,6 @@ func TestGPUAlone(t *testing.T) {
 func TestMissingFile(t *testing.T) {
 	for _, tt := range []struct{ program, file string }{
 		{"sandbox", "sandbox/internal/helper/helper_" + runtime.GOARCH},
-		{"sandbox", "sandbox/internal/seccomp/filter_" + runtime.GOARCH + ".bin"},
 		{"gpu", "gpu/device.go"},
 	} {
 		t.Run(tt.file, func(t *testing.T) {
