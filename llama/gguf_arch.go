@@ -130,8 +130,12 @@ func (h *hyperparams) checkHeads() error {
 			}
 			return 0
 		}
-		if n, kv := at(heads), at(shared); kv > 0 && n%kv != 0 {
+		n, kv := at(heads), at(shared)
+		if kv > 0 && n%kv != 0 {
 			return fmt.Errorf("%s.attention.head_count_kv is %d, which does not divide the %d heads", h.arch, kv, n)
+		}
+		if kv > 0 && n != kv && strings.HasPrefix(h.arch, "t5") { // its queries have the keys' size
+			return fmt.Errorf("%s.attention.head_count_kv is %d: want the %d of the heads", h.arch, kv, n)
 		}
 	}
 	return nil

@@ -46,6 +46,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"rope.dimension_count is 0", fixture.Gemma3().With("gemma3.rope.dimension_count", uint32(0))},
 		{"head_count_kv is not the same", fixture.Gemma3().With("gemma3.attention.head_count_kv", []int32{4, 36})},
 		{"head_count_kv is 3, which does not divide the 4", fixture.Llama(1).With("llama.attention.head_count_kv", uint32(3))},
+		{"head_count_kv is 2: want the 4 of the heads", fixture.T5().With("t5.attention.head_count_kv", uint32(2))},
 		{"head_count_kv is 0", fixture.Llama(1).With("llama.attention.head_count_kv", uint32(0))},
 		{"head_count is 0", fixture.Llama(1).With("llama.attention.head_count", nil)},
 		{"feed_forward_length is 0", fixture.MoE().With("llama.feed_forward_length", nil)},
