@@ -80,9 +80,9 @@ func atMost(row, metric string, most float64, unit string) func(*data) figure {
 	return alone(row, metric, unit, func(x float64) bool { return x <= most })
 }
 
-// atLeast is, too.
-func atLeast(row, metric string, least float64, unit string) func(*data) figure {
-	return alone(row, metric, unit, func(x float64) bool { return x >= least })
+// atLeast is, too; the value is a ratio.
+func atLeast(row, metric string, least float64) func(*data) figure {
+	return alone(row, metric, "times", func(x float64) bool { return x >= least })
 }
 
 func alone(row, metric, unit string, met func(float64) bool) func(*data) figure {

@@ -119,7 +119,7 @@ func otherRows() []row {
 				{"Alone", cancelColumns(0)}, {"With 15 neighbours", cancelColumns(clients - 1)},
 				{"Seven streams beside a client that cancels 100 requests a second", []column{{"kept", "of their speed, they keep"}}},
 			},
-			goals: []goal{{"a client that cancels 100 requests a second", "7 others without it", "speed ≥ 0.90", "cancel", atLeast("cancel", "kept", 0.9, "times")}},
+			goals: []goal{{"a client that cancels 100 requests a second", "7 others without it", "speed ≥ 0.90", "cancel", atLeast("cancel", "kept", 0.9)}},
 		},
 		{
 			name: "speculative", title: "Speculative decoding by n-grams of 3, tokens/s", pairMinutes: 0.1, measure: (*bench).speculative,
@@ -152,10 +152,10 @@ func otherRows() []row {
 			name: "tune", title: "What Tune finds under a loss of 0.001 nats", minutes: 4, measure: (*bench).tune,
 			tables: []table{{"The default model", tuneColumns("")}, {"The same model as " + slowType, tuneColumns(slowType + " ")}},
 			goals: []goal{
-				{"the default model after Tune with a lossless bound (KL ≤ 0.001)", "before", "prefill ≥ 2.0", "tune prefill", atLeast("tune", "prefill", 2, "times")},
-				{"", "", "decode ≥ 0.9", "tune decode", atLeast("tune", "decode", 0.9, "times")},
-				{"the same model as " + slowType + ", which has no fast products", "before", "prefill ≥ 2.0", "tune slow prefill", atLeast("tune", slowType+" prefill", 2, "times")},
-				{"", "", "decode ≥ 0.9", "tune slow decode", atLeast("tune", slowType+" decode", 0.9, "times")},
+				{"the default model after Tune with a lossless bound (KL ≤ 0.001)", "before", "prefill ≥ 2.0", "tune prefill", atLeast("tune", "prefill", 2)},
+				{"", "", "decode ≥ 0.9", "tune decode", atLeast("tune", "decode", 0.9)},
+				{"the same model as " + slowType + ", which has no fast products", "before", "prefill ≥ 2.0", "tune slow prefill", atLeast("tune", slowType+" prefill", 2)},
+				{"", "", "decode ≥ 0.9", "tune slow decode", atLeast("tune", slowType+" decode", 0.9)},
 			},
 		},
 		{
