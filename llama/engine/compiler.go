@@ -74,10 +74,10 @@ func (k *compiler) Close() error {
 	return nil
 }
 
-// grammarCheck is what compiler.check sends.
+// grammarCheck is what compiler.check sends: one of both.
 type grammarCheck struct {
-	Schema  []byte // nil = none
-	Grammar string // "" = none
+	Schema  []byte
+	Grammar string
 }
 
 // apply renders a conversation; it stands in for a [llama.ChatTemplate].
@@ -174,20 +174,13 @@ func (s *compilerServer) apply(_ context.Context, r llama.ChatTemplateRequest) (
 	return p.MarshalBinary()
 }
 
-func (s *compilerServer) check(_ context.Context, g grammarCheck) (bool, error) {
+func (s *compilerServer) check(_ context.Context, g grammarCheck) (ok bool, err error) {
+	grammar := g.Grammar
 	if len(g.Schema) > 0 {
-		grammar, err := llama.SchemaToGrammar(g.Schema)
-		if err != nil {
-			return false, err
-		}
-		if err := llama.CheckGrammar(s.model, grammar); err != nil {
+		if grammar, err = llama.SchemaToGrammar(g.Schema); err != nil {
 			return false, err
 		}
 	}
-	if g.Grammar != "" {
-		if err := llama.CheckGrammar(s.model, g.Grammar); err != nil {
-			return false, err
-		}
-	}
-	return true, nil
+	err = llama.CheckGrammar(s.model, grammar)
+	return err == nil, err
 }
