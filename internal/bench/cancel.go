@@ -57,9 +57,9 @@ func cancelBeside(ctx context.Context, e *engine.Engine, neighbours int, m metri
 	return errors.Join(err, stop())
 }
 
-// endless generates until it is cancelled.
-func endless() engine.Request {
-	return engine.Request{Tokens: []llama.Token{1}, IgnoreEOS: true, ContextShift: true, Sampling: &llama.SamplerParams{}}
+// stream is a request that is longer than it takes to cancel it, and so short that all find room in the context.
+func stream() engine.Request {
+	return engine.Request{Tokens: []llama.Token{1}, MaxTokens: 256, IgnoreEOS: true, Sampling: &llama.SamplerParams{}}
 }
 
 // cancelOne cancels a request some time after its fourth token.
@@ -68,7 +68,7 @@ func cancelOne(ctx context.Context, e *engine.Engine, later time.Duration) (sile
 	defer cancel()
 	var at, last time.Time
 	tokens := 0
-	for d, err := range e.Generate(ctx, endless()) {
+	for d, err := range e.Generate(ctx, stream()) {
 		if err != nil {
 			if !errors.Is(err, context.Canceled) {
 				return 0, 0, err
@@ -84,7 +84,7 @@ func cancelOne(ctx context.Context, e *engine.Engine, later time.Duration) (sile
 	return max(0, last.Sub(at)), max(0, time.Since(at)), nil
 }
 
-// endlessStreams runs endless streams, whose tokens it counts, until stop; it returns when all of them generate.
+// endlessStreams runs one request after the other in so many streams, whose tokens it counts, until stop; it returns when all of them generate.
 func endlessStreams(ctx context.Context, e *engine.Engine, n int) (tokens *atomic.Int64, stop func() error) {
 	ctx, cancel := context.WithCancel(ctx)
 	tokens = &atomic.Int64{}
@@ -95,12 +95,14 @@ func endlessStreams(ctx context.Context, e *engine.Engine, n int) (tokens *atomi
 		all.Go(func() {
 			once := sync.OnceFunc(begun.Done)
 			defer once()
-			for d, err := range e.Generate(ctx, endless()) {
-				if err != nil && ctx.Err() == nil {
-					errs[i] = err
+			for ctx.Err() == nil && errs[i] == nil {
+				for d, err := range e.Generate(ctx, stream()) {
+					if err != nil && ctx.Err() == nil {
+						errs[i] = err
+					}
+					once()
+					tokens.Add(int64(len(d.Tokens)))
 				}
-				once()
-				tokens.Add(int64(len(d.Tokens)))
 			}
 		})
 	}
@@ -134,7 +136,7 @@ func tokensOf(ctx context.Context, e *engine.Engine, tokens *atomic.Int64, cance
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, cancelInterval/2)
 			defer cancel()
-			for _, err := range e.Generate(ctx, endless()) {
+			for _, err := range e.Generate(ctx, stream()) {
 				if err != nil {
 					return
 				}
