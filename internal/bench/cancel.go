@@ -14,7 +14,8 @@ import (
 
 const (
 	cancelTries    = 100
-	cancelSpan     = 3 * time.Second
+	cancelSpans    = 20 // with and without, in turn: streams slow down as they grow
+	cancelSpan     = 500 * time.Millisecond
 	cancelInterval = 10 * time.Millisecond
 )
 
@@ -117,11 +118,15 @@ func endlessStreams(ctx context.Context, e *engine.Engine, n int) (tokens *atomi
 // cancelCost is the speed of seven streams beside somebody who cancels, of that beside nobody.
 func cancelCost(ctx context.Context, e *engine.Engine) (float64, error) {
 	tokens, stop := endlessStreams(ctx, e, 7)
-	quiet := tokensOf(ctx, e, tokens, false)
-	return tokensOf(ctx, e, tokens, true) / quiet, stop()
+	sums := map[bool]float64{}
+	for i := range cancelSpans {
+		cancels := i%4 == 1 || i%4 == 2
+		sums[cancels] += tokensOf(ctx, e, tokens, cancels)
+	}
+	return sums[true] / sums[false], stop()
 }
 
-// tokensOf counts for a while, and cancels meanwhile.
+// tokensOf counts tokens/s for a while, and cancels meanwhile.
 func tokensOf(ctx context.Context, e *engine.Engine, tokens *atomic.Int64, cancels bool) float64 {
 	var all sync.WaitGroup
 	defer all.Wait()
