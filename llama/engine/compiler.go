@@ -20,6 +20,7 @@ type compiler struct {
 	budget   time.Duration
 	turns    chan struct{} // one for each call that the process may work on
 	has      bool          // a chat template
+	begun    chan error    // gets what begin says
 }
 
 const (
@@ -31,6 +32,7 @@ const (
 	compileTurns = 4
 )
 
+// newCompiler begins to start the process: others load the model meanwhile. Who uses it first waits for begun.
 func newCompiler(ctx context.Context, path string, p Params) (*compiler, error) {
 	program, args, err := workerProgram("")
 	if err != nil {
@@ -38,12 +40,10 @@ func newCompiler(ctx context.Context, path string, p Params) (*compiler, error) 
 	}
 	k := &compiler{
 		path: path, template: p.ChatTemplate, budget: p.CompileBudget,
-		turns: make(chan struct{}, compileTurns),
+		turns: make(chan struct{}, compileTurns), begun: make(chan error, 1),
 	}
 	k.supervisor = supervisor{program: program, args: args, logger: p.Logger, load: k.load, eager: true}
-	if err := k.begin(ctx); err != nil {
-		return nil, err
-	}
+	go func() { k.begun <- k.begin(ctx) }()
 	return k, nil
 }
 
@@ -138,7 +138,7 @@ func compile[A any](ctx context.Context, k *compiler, method string, r any, late
 		cancel()
 		var died *ErrWorkerDied
 		switch {
-		case err != nil && expired:
+		case expired: // also where the answer came just then
 			s.kill()
 			return answer, fmt.Errorf("engine: compiling takes longer than %v: %w", k.budget, late)
 		case !errors.As(err, &died):

@@ -257,8 +257,8 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 // newTemplate compiles the chat template, nil where there is none.
 func (p *Params) newTemplate(m *llama.Model) (chatTemplate, error) {
 	if p.compiler != nil {
-		if !p.compiler.has {
-			return nil, nil
+		if err := <-p.compiler.begun; err != nil || !p.compiler.has {
+			return nil, err
 		}
 		return p.compiler, nil
 	}
