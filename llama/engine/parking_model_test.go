@@ -88,6 +88,24 @@ func TestParkedGoesOn(t *testing.T) {
 	}
 }
 
+// requireSame fails where tokens are not what a request gives alone. Sums of other batches differ in their last bits: where two
+// tokens are as likely as each other to three digits, either may come, and what follows is another text.
+func requireSame(t *testing.T, alone *engine.Engine, r engine.Request, tokens []llama.Token) {
+	t.Helper()
+	r.Logprobs = 3 // the chosen token and the two likeliest
+	want := generate(t, alone, r)
+	require.Len(t, tokens, len(want.tokens))
+	for i, token := range tokens {
+		if token == want.tokens[i] {
+			continue
+		}
+		top := want.logprobs[i].Top
+		require.Equal(t, token, top[1].Token, "token %d of %v is not %v", i, tokens, want.tokens)
+		require.InDelta(t, top[0].Logprob, top[1].Logprob, noise, "token %d of %v is not %v", i, tokens, want.tokens)
+		return
+	}
+}
+
 // TestSharedByEveryMemory: simultaneous requests compute what they have in common once, later ones not at all, whatever the
 // memory is, and each gives what it gives alone; with the window passed many times over.
 func TestSharedByEveryMemory(t *testing.T) {
@@ -114,7 +132,7 @@ func TestSharedByEveryMemory(t *testing.T) {
 				computed := 0
 				for i, a := range answers {
 					r := engine.Request{Tokens: slices.Concat(begin, letters(tail, 100*round+i)), MaxTokens: output, IgnoreEOS: true, Sampling: greedy()}
-					require.Equal(t, generate(t, fresh, r).tokens, a.tokens, "round %d, request %d", round, i)
+					requireSame(t, fresh, r, a.tokens)
 					require.Equal(t, a.result.Usage.Prompt, a.result.Usage.Cached+a.result.Usage.Computed)
 					computed += a.result.Usage.Computed
 				}
