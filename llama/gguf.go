@@ -251,7 +251,7 @@ func readGGUF(r io.Reader, size int64) (map[string]ggufValue, []ggufTensor, erro
 	data := (uint64(size-g.left) + align - 1) / align * align
 	for i := range tensors {
 		if tensors[i].at > uint64(size) {
-			return nil, nil, fmt.Errorf("tensor %.60q is not within the file bounds: incomplete download?", tensors[i].name)
+			return nil, nil, tensors[i].outside()
 		}
 		tensors[i].at += data
 	}

@@ -97,9 +97,13 @@ func (t *ggufTensor) fits(size int64) error {
 		}
 	}
 	if n > uint64(size) || t.at > uint64(size)-n {
-		return fmt.Errorf("tensor %.60q is not within the file bounds: incomplete download?", t.name)
+		return t.outside()
 	}
 	return nil
+}
+
+func (t *ggufTensor) outside() error {
+	return fmt.Errorf("tensor %.60q is not within the file bounds: incomplete download?", t.name)
 }
 
 // check refuses types for which llama.cpp has no operation.

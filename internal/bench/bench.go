@@ -68,8 +68,12 @@ func (b *bench) measure(ctx context.Context, c *cell, do func(context.Context) (
 
 // repeat measures what is about us alone, in as many rounds as a load has.
 func (b *bench) repeat(ctx context.Context, row string, argv []string, do func(context.Context) (metrics, error)) error {
-	c := b.begin(row, oursName, argv)
-	for len(c.Rounds) < b.rounds {
+	return b.fill(ctx, b.begin(row, oursName, argv), b.rounds, do)
+}
+
+// fill measures until a cell has so many rounds.
+func (b *bench) fill(ctx context.Context, c *cell, rounds int, do func(context.Context) (metrics, error)) error {
+	for len(c.Rounds) < rounds {
 		if err := b.measure(ctx, c, do); err != nil {
 			return err
 		}

@@ -43,36 +43,34 @@ func (b *bench) speculative(ctx context.Context, row string) (err error) {
 	defer func() { err = errors.Join(err, guessing.Close()) }()
 	for _, task := range []string{repetitive, prose} {
 		c := b.begin(row, task, nil)
-		for len(c.Rounds) < b.pairs {
+		err := b.fill(ctx, c, b.pairs, func(ctx context.Context) (metrics, error) {
 			n := len(c.Rounds)
 			prompt := inventory()
 			if task == prose {
 				prompt = novel + strings.Repeat(" again", n%5) // other texts
 			}
-			err := b.measure(ctx, c, func(ctx context.Context) (metrics, error) {
-				engines := []*engine.Engine{guessing, plain}
-				answers := make([]completion, len(engines))
-				for i := range engines {
-					i = (i + n) % len(engines)
-					rest()
-					if answers[i], err = complete(ctx, engines[i], prompt); err != nil {
-						return nil, err
-					}
+			engines := []*engine.Engine{guessing, plain}
+			answers := make([]completion, len(engines))
+			for i := range engines {
+				i = (i + n) % len(engines)
+				rest()
+				if answers[i], err = complete(ctx, engines[i], prompt); err != nil {
+					return nil, err
 				}
-				ours, theirs := answers[0].speed(), answers[1].speed()
-				u := answers[0].result.Usage
-				m := metrics{"ratio": ours / theirs, "ours": ours, "theirs": theirs, "drafted": float64(u.Drafted) / speculativeTokens, "differ": 0}
-				if u.Drafted > 0 {
-					m["accepted"] = float64(u.Accepted) / float64(u.Drafted)
-				}
-				if !slices.Equal(answers[0].tokens, answers[1].tokens) {
-					m["differ"] = 1
-				}
-				return m, nil
-			})
-			if err != nil {
-				return err
 			}
+			ours, theirs := answers[0].speed(), answers[1].speed()
+			u := answers[0].result.Usage
+			m := metrics{"ratio": ours / theirs, "ours": ours, "theirs": theirs, "drafted": float64(u.Drafted) / speculativeTokens, "differ": 0}
+			if u.Drafted > 0 {
+				m["accepted"] = float64(u.Accepted) / float64(u.Drafted)
+			}
+			if !slices.Equal(answers[0].tokens, answers[1].tokens) {
+				m["differ"] = 1
+			}
+			return m, nil
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

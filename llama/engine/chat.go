@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"iter"
@@ -139,7 +138,8 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 	if r.Grammar, err = form.gbnf(); err != nil {
 		return nil, err
 	}
-	if err := e.tryCompile(ctx, nil, cmp.Or(r.Grammar, params.Grammar)); err != nil {
+	// The request's own grammar comes back from the template, and is compiled then.
+	if err := e.tryCompile(ctx, nil, params.Grammar); err != nil {
 		return nil, err
 	}
 	if r.ReasoningBudget != nil {
