@@ -89,8 +89,9 @@ func TestParkedGoesOn(t *testing.T) {
 }
 
 // requireSame fails where tokens are not what a request gives alone. Sums of other batches differ in their last bits: where two
-// tokens are as likely as each other to three digits, either may come, and what follows is another text.
-func requireSame(t *testing.T, alone *engine.Engine, r engine.Request, tokens []llama.Token) {
+// tokens are as likely as each other within the noise, either may come, and what follows is another text. It returns how many
+// positions it compared, and whether such a tie ended it.
+func requireSame(t *testing.T, alone *engine.Engine, r engine.Request, tokens []llama.Token) (compared int, tie bool) {
 	t.Helper()
 	r.Logprobs = 3 // the chosen token and the two likeliest
 	want := generate(t, alone, r)
@@ -102,12 +103,14 @@ func requireSame(t *testing.T, alone *engine.Engine, r engine.Request, tokens []
 		top := want.logprobs[i].Top
 		require.Equal(t, token, top[1].Token, "token %d of %v is not %v", i, tokens, want.tokens)
 		require.InDelta(t, top[0].Logprob, top[1].Logprob, noise, "token %d of %v is not %v", i, tokens, want.tokens)
-		return
+		return i + 1, true
 	}
+	return len(tokens), false
 }
 
 // TestSharedByEveryMemory: simultaneous requests compute what they have in common once, later ones not at all, whatever the
-// memory is, and each gives what it gives alone; with the window passed many times over.
+// memory is, and each gives what it gives alone, but for near ties at 1 % of positions at most; with the window passed many times
+// over.
 func TestSharedByEveryMemory(t *testing.T) {
 	const shared, tail, sharers, output = 90, 12, 8, 60
 	for _, mem := range memories {
@@ -116,6 +119,7 @@ func TestSharedByEveryMemory(t *testing.T) {
 			e := startEngine(t, m, engine.Params{NCtx: 2048, MaxSequences: sharers})
 			fresh := startEngine(t, m, engine.Params{NCtx: 512, MaxSequences: 1, Cache: engine.CacheParams{HostBytes: -1}})
 			begin := letters(shared, 7)
+			positions, ties := 0, 0
 			for round := range 2 {
 				answers := make([]answer, sharers)
 				var wg sync.WaitGroup
@@ -132,7 +136,11 @@ func TestSharedByEveryMemory(t *testing.T) {
 				computed := 0
 				for i, a := range answers {
 					r := engine.Request{Tokens: slices.Concat(begin, letters(tail, 100*round+i)), MaxTokens: output, IgnoreEOS: true, Sampling: greedy()}
-					requireSame(t, fresh, r, a.tokens)
+					compared, tie := requireSame(t, fresh, r, a.tokens)
+					positions += compared
+					if tie {
+						ties++
+					}
 					require.Equal(t, a.result.Usage.Prompt, a.result.Usage.Cached+a.result.Usage.Computed)
 					computed += a.result.Usage.Computed
 				}
@@ -142,6 +150,7 @@ func TestSharedByEveryMemory(t *testing.T) {
 				}
 				require.LessOrEqual(t, computed, once+sharers*(tail+1), "round %d", round)
 			}
+			require.LessOrEqual(t, ties, positions/100)
 			requireIdle(t, e)
 		})
 	}
