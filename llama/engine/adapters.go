@@ -8,7 +8,6 @@ import (
 	"maps"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -101,19 +100,6 @@ func (all adapters) set(kind string, wanted []AdapterScale) (set adapterSet, err
 
 // adapt gives a sequence that is not submitted yet its adapters.
 func (s *sequence) adapt(set adapterSet) { s.key.adapters, s.adapters = set.key, set.scales }
-
-// absolute makes the paths of adapters such that the process may change its directory.
-func absolute(paths map[string]string) (map[string]string, error) {
-	out := maps.Clone(paths)
-	for name, path := range paths {
-		abs, err := filepath.Abs(path)
-		if err != nil {
-			return nil, err
-		}
-		out[name] = abs
-	}
-	return out, nil
-}
 
 // groups says whose turn it is: adapters are those of a context, so that a step computes sequences of the same ones only.
 type groups struct {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"path/filepath"
 	"time"
 )
@@ -51,11 +52,10 @@ func openIsolated(ctx context.Context, path string, p Params) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The process may change its directory before a restart.
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
-	if p.Adapters, err = absolute(p.Adapters); err != nil {
+	if err := p.absolutePaths(); err != nil {
 		return nil, err
 	}
 	w := &isolated{path: path, params: p}
@@ -64,6 +64,36 @@ func openIsolated(ctx context.Context, path string, p Params) (*Engine, error) {
 		return nil, err
 	}
 	return &Engine{worker: w, params: p, closed: make(chan struct{})}, nil
+}
+
+// absolutePaths makes the files that a worker opens the same ones after a restart: this process may change its directory before
+// one.
+func (p *Params) absolutePaths() error {
+	paths := []*string{&p.Speculative.DraftModel, &p.Cache.Dir}
+	if p.Model.Tune != nil {
+		tune := *p.Model.Tune
+		p.Model.Tune = &tune
+		paths = append(paths, &tune.Dir)
+	}
+	for _, path := range paths {
+		if *path == "" {
+			continue
+		}
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return err
+		}
+		*path = absolute
+	}
+	p.Adapters = maps.Clone(p.Adapters)
+	for name, path := range p.Adapters {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return err
+		}
+		p.Adapters[name] = absolute
+	}
+	return nil
 }
 
 // load opens the engine in a new process.

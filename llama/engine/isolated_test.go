@@ -412,3 +412,32 @@ func gone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
+
+// TestWorkerRestartsElsewhere: a worker that takes another one's place finds the same files, wherever its owner has moved.
+func TestWorkerRestartsElsewhere(t *testing.T) {
+	target, draft := fixture.Speculative()
+	here := t.TempDir()
+	for name, f := range map[string]*fixture.File{"model.gguf": target, "draft.gguf": draft, "lora.gguf": fixture.LoRA(1)} {
+		require.NoError(t, os.Rename(f.Write(t), filepath.Join(here, name)))
+	}
+	t.Chdir(here)
+	e, err := engine.Open(t.Context(), "model.gguf", engine.Params{
+		NCtx: 512, NThreads: 1, Isolated: true, Cache: engine.CacheParams{Dir: "prompts"},
+		Speculative: engine.Speculative{DraftModel: "draft.gguf"}, Adapters: map[string]string{"a": "lora.gguf"},
+	})
+	require.NoError(t, err)
+	elsewhere := t.TempDir()
+	t.Chdir(elsewhere)
+	r := engine.Request{Prompt: "again and again", MaxTokens: 20, IgnoreEOS: true, Sampling: greedy(), Adapters: []engine.AdapterScale{{Name: "a", Scale: 1}}}
+	before := generate(t, e, r)
+	require.NoError(t, syscall.Kill(worker(t), syscall.SIGKILL))
+	require.Eventually(t, func() bool { return len(workers(t)) == 0 }, 5*time.Second, time.Millisecond)
+	require.Equal(t, before.tokens, generate(t, e, r).tokens)
+	require.NoError(t, e.Close())
+	kept, err := os.ReadDir(filepath.Join(here, "prompts"))
+	require.NoError(t, err)
+	require.NotEmpty(t, kept)
+	astray, err := os.ReadDir(elsewhere)
+	require.NoError(t, err)
+	require.Empty(t, astray)
+}
