@@ -29,7 +29,7 @@ type ChatTemplateRequest struct {
 	// Args are further variables of the template (chat_template_kwargs); for enable_thinking there is EnableThinking.
 	Args map[string]json.RawMessage
 	// ReasoningFormat says what the answer's parser does with reasoning: "deepseek" (also when empty) and "auto" set it
-	// apart, "none" leaves it in the content.
+	// apart, "none" leaves it in the content, "deepseek-legacy" does both in a stream (common_reasoning_format).
 	ReasoningFormat string
 	// Now is the time that templates may show; zero = now.
 	Now time.Time

@@ -10,7 +10,7 @@ import (
 
 // Context is the state of an inference: KV cache, threads, compute buffers (llama_context). It has a thread of its own, which
 // decodes, and a pipe from that: two file descriptors. One goroutine at a time may use it, calls of several are put in line;
-// Abort, Hold and ResetAbort may be called by any. It must be closed before its model.
+// Abort, Hold, ResetAbort, InterruptTurn and Times may be called by any. It must be closed before its model.
 type Context struct {
 	model  *Model
 	info   native.ContextInfo
@@ -146,7 +146,7 @@ func (c *Context) NUBatch() int { return int(c.info.NUBatch) }
 // NSeqMax is the number of sequences (llama_n_seq_max).
 func (c *Context) NSeqMax() int { return int(c.info.NSeqMax) }
 
-// Memory gives the context's KV cache or recurrent state.
+// Memory gives the context's KV cache or recurrent state (llama_get_memory).
 func (c *Context) Memory() *Memory { return &c.memory }
 
 // Abort makes the decode in flight and all later ones end with [ErrAborted], until ResetAbort. It works between two nodes of

@@ -13,7 +13,7 @@
 //	s, err := llama.NewSampler(m, llama.DefaultSamplerParams())
 //	defer s.Close()
 //
-//	tokens, err := m.Vocab().Tokenize("The capital of France is", true, true)
+//	tokens, err := m.Vocab().Tokenize("The capital of France is", true, false)
 //	b := llama.NewBatch(c.NBatch())
 //	for i, t := range tokens {
 //		b.Add(t, llama.Pos(i), 0, i == len(tokens)-1) // logits of the last token only
@@ -49,9 +49,9 @@
 // # Goroutines
 //
 // [Model], [Vocab] and [ChatTemplate] are safe for use by many goroutines. A [Context], its [Memory], a [Sampler], a [Batch], a
-// [ChatParser] and a [TextDecoder] belong to one goroutine at a time; only [Context.Abort], [Context.Hold] and
-// [Context.ResetAbort] may be called by any. Two goroutines that share a Context wait for each other; a Sampler in use by
-// another goroutine is [ErrInUse].
+// [ChatParser] and a [TextDecoder] belong to one goroutine at a time; only [Context.Abort], [Context.Hold],
+// [Context.ResetAbort], [Context.InterruptTurn], [Context.Times] and [Sampler.Working] may be called by any. Two
+// goroutines that share a Context wait for each other; a Sampler in use by another goroutine is [ErrInUse].
 //
 // # Errors
 //

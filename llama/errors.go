@@ -37,7 +37,7 @@ var (
 	ErrFatal        = errors.New("llama: decode failed")
 )
 
-// ErrContextFull says that a request needs more positions than the context has.
+// ErrContextFull says that a request needs more positions than the context has: Have tokens, where Max are possible.
 type ErrContextFull struct{ Have, Max int }
 
 func (e *ErrContextFull) Error() string {

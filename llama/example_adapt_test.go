@@ -1,47 +1,94 @@
 package llama_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
+	"path/filepath"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/hub"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 )
 
 // A LoRA adapter is loaded beside its model, and set for the decodes that follow.
 func ExampleContext_SetAdapters() {
-	m, err := llama.LoadModel(context.Background(), "model.gguf", llama.ModelParams{})
+	dir, err := os.MkdirTemp("", "models-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	model, adapter := filepath.Join(dir, "model.gguf"), filepath.Join(dir, "adapter.gguf")
+	// Random weights stand for a model and its adapter.
+	if err := errors.Join(os.WriteFile(model, fixture.Llama(1).Bytes(), 0o600), os.WriteFile(adapter, fixture.LoRA(1).Bytes(), 0o600)); err != nil {
+		log.Fatal(err)
+	}
+
+	m, err := llama.LoadModel(context.Background(), model, llama.ModelParams{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	a, err := llama.LoadAdapter(m, "adapter.gguf")
+	a, err := llama.LoadAdapter(m, adapter)
 	if err != nil {
 		log.Fatal(err)
 	}
-	c, err := llama.NewContext(m, llama.ContextParams{})
+	c, err := llama.NewContext(m, llama.ContextParams{NCtx: 256, NThreads: 1})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.SetAdapters([]llama.AdapterScale{{Adapter: a, Scale: 1}}); err != nil {
+	b := llama.NewBatch(1)
+	if _, err := b.Add(300, 0, 0, true); err != nil {
 		log.Fatal(err)
 	}
+	for _, set := range [][]llama.AdapterScale{nil, {{Adapter: a, Scale: 1}}} {
+		if err := errors.Join(c.Memory().Clear(), c.SetAdapters(set), c.Decode(b)); err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("decoded with", len(set), "adapters")
+	}
+	// Output:
+	// decoded with 0 adapters
+	// decoded with 1 adapters
 }
 
-// A model of 16-bit weights becomes a smaller one.
+// A model becomes a smaller one: best from 16-bit weights, here from what is at hand.
 func ExampleQuantize() {
-	err := llama.Quantize(context.Background(), "model-F16.gguf", "model-Q4_K_M.gguf", llama.QuantizeParams{
-		Type:     "Q4_K_M",
+	ctx := context.Background()
+	m, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "models-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	out := filepath.Join(dir, "model-Q4_0.gguf")
+	err = llama.Quantize(ctx, m.Path, out, llama.QuantizeParams{
+		Type: "Q4_0", AllowRequantize: true,
 		Progress: func(fraction float32) { fmt.Fprintf(os.Stderr, "\r%3.0f %%", 100*fraction) },
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
+	before, err := os.Stat(m.Path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	after, err := os.Stat(out)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("smaller:", after.Size() < before.Size())
+	// Output: smaller: true
 }
 
-// The fastest form of a model on this CPU that says the same.
+// The fastest form of a model on this CPU that says the same. It takes a minute, so that this example is not run.
 func ExampleTune() {
 	r, err := llama.Tune(context.Background(), "model.gguf", llama.TuneParams{MaxKL: 0.001})
 	if err != nil {
@@ -53,24 +100,49 @@ func ExampleTune() {
 	fmt.Println("load", r.Path)
 }
 
-// A sequence is written to a file, and goes on in another process.
+// A sequence is written, and goes on in another context: of another process, where it was written to a file.
 func ExampleMemory_SaveSeq() {
-	m, err := llama.LoadModel(context.Background(), "model.gguf", llama.ModelParams{})
+	ctx := context.Background()
+	file, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := llama.LoadModel(ctx, file.Path, llama.ModelParams{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	c, err := llama.NewContext(m, llama.ContextParams{})
+	context := func() *llama.Context {
+		c, err := llama.NewContext(m, llama.ContextParams{NCtx: 256, NThreads: 1})
+		if err != nil {
+			log.Fatal(err)
+		}
+		return c
+	}
+	first, second := context(), context()
+	defer first.Close()
+	defer second.Close()
+
+	tokens, err := m.Vocab().Tokenize("The capital of France", true, false)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer c.Close()
-	f, err := os.Create("sequence.state")
-	if err != nil {
+	b := llama.NewBatch(len(tokens))
+	for i, t := range tokens {
+		if _, err := b.Add(t, llama.Pos(i), 0, false); err != nil {
+			log.Fatal(err)
+		}
+	}
+	if err := first.Decode(b); err != nil {
 		log.Fatal(err)
 	}
-	defer f.Close()
-	if err := c.Memory().SaveSeq(0, f); err != nil {
+	var state bytes.Buffer
+	if err := first.Memory().SaveSeq(0, &state); err != nil {
 		log.Fatal(err)
 	}
+	if err := second.Memory().LoadSeq(0, &state); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(tokens), "tokens, the last position is", second.Memory().PosMax(0))
+	// Output: 4 tokens, the last position is 3
 }

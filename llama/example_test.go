@@ -170,3 +170,37 @@ func ExampleEstimateMemory() {
 	}
 	// Output: 4096 positions take 90 MiB
 }
+
+// A grammar from a stranger is refused with the place of its mistake.
+func ExampleCheckGrammar() {
+	ctx := context.Background()
+	file, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	m, err := llama.LoadModel(ctx, file.Path, llama.ModelParams{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer func() { _ = m.Close() }()
+	fmt.Println(llama.CheckGrammar(m, `root ::= "yes" | "no"`))
+	fmt.Println(errors.Is(llama.CheckGrammar(m, `root ::= "yes" | missing`), llama.ErrInvalidGrammar))
+	// Output:
+	// <nil>
+	// true
+}
+
+// The grammar of a JSON schema, to be used as a SamplerParams.Grammar.
+func ExampleSchemaToGrammar() {
+	gbnf, err := llama.SchemaToGrammar([]byte(`{"enum":["red","green"]}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(gbnf)
+	_, err = llama.SchemaToGrammar([]byte(`{"type":"colour"}`))
+	fmt.Println(errors.Is(err, llama.ErrInvalidSchema))
+	// Output:
+	// root ::= ("\"red\"" | "\"green\"")
+	// space ::= | " " | "\n"{1,2} [ \t]{0,20}
+	// true
+}

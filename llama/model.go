@@ -199,7 +199,7 @@ func (m *Model) Close() error {
 	return nil
 }
 
-// Vocab gives the model's vocabulary, which lives as long as the model.
+// Vocab gives the model's vocabulary (llama_model_get_vocab), which lives as long as the model.
 func (m *Model) Vocab() *Vocab { return &m.vocab }
 
 // Path is what the model was loaded from.

@@ -139,6 +139,12 @@ func (s *Sampler) Sample(c *Context, idx int) (Token, error) {
 func (s *Sampler) Accept(t Token) error { return s.accept([]Token{t}, true) }
 
 // AcceptPrompt tells the sampler of tokens that were not generated: the penalties see them, the grammar does not.
+//
+// # Errors
+//
+//   - [ErrInvalidToken], [ErrInUse], [ErrClosed]
+//
+// C: common_sampler_accept
 func (s *Sampler) AcceptPrompt(tokens []Token) error { return s.accept(tokens, false) }
 
 func (s *Sampler) accept(tokens []Token, generated bool) error {
@@ -156,6 +162,12 @@ func (s *Sampler) accept(tokens []Token, generated bool) error {
 }
 
 // Reset brings the sampler back to where it began: no tokens seen, the grammar at its root, the draw at its seed.
+//
+// # Errors
+//
+//   - [ErrInUse], [ErrClosed]
+//
+// C: common_sampler_reset
 func (s *Sampler) Reset() error {
 	done, err := s.use()
 	if err != nil {
@@ -166,6 +178,12 @@ func (s *Sampler) Reset() error {
 }
 
 // Clone copies the sampler with all it has seen. The copy must be closed too.
+//
+// # Errors
+//
+//   - [ErrInUse], [ErrClosed]
+//
+// C: common_sampler_clone
 func (s *Sampler) Clone() (*Sampler, error) {
 	done, err := s.use()
 	if err != nil {

@@ -67,7 +67,7 @@ Where none is given, one is made and printed.`,
 	fs.StringArrayVar(&f.hosts, "allow-host", nil, "further `name` that clients may reach it by; may be given again")
 	fs.StringVar(&f.key, "key", "", "`key` that clients must send; $LM_SANDBOX_KEY keeps it from other users' eyes")
 	fs.IntVar(&f.parallel, "parallel", 16, "`number` of requests that the model answers at once")
-	fs.DurationVar(&f.engine.params.Pace, "pace", 0, "longest `time` that prompts keep a stream from its next token; 0: 800ms, -1ns: any")
+	fs.DurationVar(&f.engine.params.Pace, "pace", 0, "`time` that prompts may keep a stream from its next token, aimed at; 0: 800ms, -1ns: any")
 	fs.IntVar(&f.pool, "pool", 2, "`number` of sandboxes to keep ready for the next commands; 0: none")
 	f.sandbox.least.orNone = true
 	f.engine.params.Isolated = true

@@ -51,7 +51,8 @@ type ChatRequest struct {
 	// (chat_template_kwargs), each a JSON value.
 	TemplateArgs map[string]json.RawMessage
 	// ReasoningFormat is "" for reasoning apart from the content, or "none" for
-	// reasoning within it, as the model writes it.
+	// reasoning within it, as the model writes it; more names in
+	// [llama.ChatTemplateRequest].
 	ReasoningFormat string
 	// Regex and Choices, as in [Request]; not with Tools.
 	Regex   string
@@ -99,6 +100,12 @@ func (e *Engine) Chat(ctx context.Context, r ChatRequest) iter.Seq2[ChatDelta, e
 
 // CountTokens returns the number of prompt tokens of a request, template and
 // tools included. It computes nothing and does not wait in the queue.
+//
+// # Errors
+//
+//   - the error of ctx; [ErrClosed]; [*ErrWorkerDied] with Params.Isolated
+//   - what the template and its request make [Engine.Chat] say: [llama.ErrChatTemplate], [llama.ErrInvalidParam],
+//     [llama.ErrInvalidSchema], [llama.ErrInvalidGrammar]
 func (e *Engine) CountTokens(ctx context.Context, r ChatRequest) (int, error) {
 	if e.worker != nil {
 		return isolatedCall[int](ctx, e.worker, "count", "ChatRequest", r)

@@ -1,8 +1,9 @@
 // Package engine runs a language model for many goroutines at once.
 //
 // An [Engine] owns one llama.cpp context. Requests of any number of goroutines
-// share its steps (continuous batching): each step computes one token of every
-// request that generates, and pieces of the prompts of those that begin.
+// share its steps (continuous batching): they compute the next token of every
+// request that generates, and pieces of the prompts of those that begin, in one
+// step or, where that is faster as on most CPUs, in steps by turns (Params.Pace).
 //
 //	e, err := engine.Open(ctx, "model.gguf", engine.Params{})
 //	if err != nil {
@@ -23,8 +24,9 @@
 // [Engine.Generate] continues bare text. [GenerateInto] asks for a value of a
 // Go type. Each of them blocks only its caller.
 //
-// At most Params.MaxSequences requests run, Params.MaxQueue more wait, first
-// come first served; the next one gets [ErrBusy]. Nothing is ever truncated: a
+// At most Params.MaxSequences requests run, Params.MaxQueue more wait: those of a
+// higher Request.Priority come first, then callers take turns (Request.Caller),
+// and of each who came first. The next one gets [ErrBusy]. Nothing is ever truncated: a
 // prompt that does not fit is an error before anything is computed, an output
 // that fills the context ends with the finish reason "context".
 //

@@ -54,7 +54,7 @@ func (e *ErrText) Unwrap() error { return e.Err }
 //   - [*ErrText] around [*llama.ErrContextFull] for a text longer than Params.NCtxEmbed or the model allow: nothing is
 //     cut off; or around what llama.Vocab.Tokenize says. Nothing was computed
 //   - [llama.ErrUnsupported] for a model that cannot; [*llama.ErrInsufficientMemory] when the context does not fit
-//   - [*llama.DecodeError] when a batch failed
+//   - [*llama.DecodeError] when a batch failed; [*ErrWorkerDied] with Params.Isolated
 //
 // C: llama_decode, llama_get_embeddings_ith
 func (e *Engine) Embed(ctx context.Context, texts []string, o EmbedOptions) ([][]float32, error) {

@@ -30,9 +30,10 @@ type Params struct {
 	FlashAttn       llama.FlashAttn
 	// MaxSequences is the most requests that run at once, at most 255; 0 = 4.
 	MaxSequences int
-	// Pace is the time of a step for which prompts are computed beside requests that
-	// generate: their longest wait for a token. Shorter steps compute prompts more
-	// slowly. 0 = 800 ms; -1 = steps of NBatch tokens whatever they take.
+	// Pace is how long those who generate are to wait for a token while prompts are computed
+	// beside them: steps with prompts are made as large as fits into it, but have 32 tokens
+	// at least. Shorter steps compute prompts more slowly. 0 = 800 ms; -1 = steps of NBatch
+	// tokens whatever they take.
 	Pace time.Duration
 	// MaxQueue is the most requests that wait beyond those; 0 = 256.
 	MaxQueue int
@@ -52,7 +53,9 @@ type Params struct {
 	MaxWait time.Duration
 	// Isolated makes Open load the model in a worker process, so that a crash of
 	// llama.cpp ends that one: its requests get [*ErrWorkerDied], the next one starts
-	// another. The worker is this program where it calls [RunWorker], or WorkerPath.
+	// another. The worker is this program where it calls [RunWorker], or WorkerPath. What
+	// is a Go function cannot cross, but for Preflight, Logger and Model.Progress: a
+	// Model.Tune.Progress is [*ErrInvalid], and so is a Request.Processor.
 	Isolated bool
 	// WorkerPath is the lm-sandbox program of the same version, for programs that do
 	// not call [RunWorker]; "" = this program, or else what PATH has.

@@ -4,25 +4,36 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"slices"
 
+	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 )
 
-// Requests with and without a LoRA adapter run beside each other.
+// Requests with and without a LoRA adapter, on one model.
 func ExampleParams_adapters() {
 	ctx := context.Background()
-	e, err := engine.Open(ctx, "model.gguf", engine.Params{Adapters: map[string]string{"pirate": "pirate-lora.gguf"}})
+	model, removeModel := fixtureFile(fixture.Llama(1)) // stands for your model
+	defer removeModel()
+	pirate, removePirate := fixtureFile(fixture.LoRA(1)) // and this for an adapter of it
+	defer removePirate()
+
+	e, err := engine.Open(ctx, model, engine.Params{NThreads: 1, Adapters: map[string]string{"pirate": pirate}})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer e.Close()
-	for d, err := range e.Generate(ctx, engine.Request{
-		Prompt:   "Good morning",
-		Adapters: []engine.AdapterScale{{Name: "pirate", Scale: 0.8}},
-	}) {
-		if err != nil {
-			log.Fatal(err)
+	var answers [2][]llama.Token
+	for i, set := range [][]engine.AdapterScale{nil, {{Name: "pirate", Scale: 0.8}}} {
+		r := engine.Request{Prompt: "Good morning", MaxTokens: 8, IgnoreEOS: true, Sampling: &llama.SamplerParams{}, Adapters: set}
+		for d, err := range e.Generate(ctx, r) {
+			if err != nil {
+				log.Fatal(err)
+			}
+			answers[i] = append(answers[i], d.Tokens...)
 		}
-		fmt.Print(d.Text)
 	}
+	fmt.Println("the same:", slices.Equal(answers[0], answers[1]))
+	// Output: the same: false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"sync"
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
@@ -29,21 +30,28 @@ func ExampleRequest_priority() {
 	defer e.Close()
 
 	requests := []engine.Request{
-		{Prompt: "A summary of the report:", MaxTokens: 16, Caller: "batch", Priority: -10},
-		{Prompt: "The capital of France is", MaxTokens: 16, Caller: "anna"},
+		{Prompt: "A summary of the report:", MaxTokens: 16, IgnoreEOS: true, Caller: "batch", Priority: -10},
+		{Prompt: "The capital of France is", MaxTokens: 16, IgnoreEOS: true, Caller: "anna"},
 	}
+	var wg sync.WaitGroup
 	for _, r := range requests {
-		for d, err := range e.Generate(ctx, r) {
-			if errors.Is(err, engine.ErrBusy) {
-				fmt.Println("try again later")
-				break
+		wg.Go(func() {
+			for d, err := range e.Generate(ctx, r) {
+				switch {
+				case errors.Is(err, engine.ErrBusy):
+					log.Print("try again later: ", err)
+				case err != nil:
+					log.Fatal(err)
+				case d.Result != nil:
+					fmt.Println(r.Caller, d.Result.FinishReason)
+				}
 			}
-			if err != nil {
-				log.Fatal(err)
-			}
-			fmt.Print(d.Text)
-		}
+		})
 	}
+	wg.Wait()
+	// Unordered output:
+	// anna length
+	// batch length
 }
 
 // An answer that is longer than the context.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"slices"
+	"strings"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 )
 
 func ExampleEngine_Embed() {
@@ -52,11 +55,30 @@ func ExampleEngine_Rerank() {
 
 // openReranker makes an engine of a reranker: here of random weights.
 func openReranker(ctx context.Context) *engine.Engine {
-	path, remove := rerankerFile()
+	path, remove := fixtureFile(fixture.Reranker())
 	defer remove()
 	e, err := engine.Open(ctx, path, engine.Params{NThreads: 1})
 	if err != nil {
 		log.Fatal(err)
 	}
 	return e
+}
+
+// Texts that are tokens already: parts of a document that is longer than the model takes.
+func ExampleEngine_EmbedTokens() {
+	ctx := context.Background()
+	e := open(ctx)
+	defer e.Close()
+
+	tokens, err := e.Model().Vocab().Tokenize(strings.Repeat("The quick brown fox jumps over the lazy dog. ", 30), true, false)
+	if err != nil {
+		log.Fatal(err)
+	}
+	parts := slices.Collect(slices.Chunk(tokens, 100))
+	vectors, err := e.EmbedTokens(ctx, parts, engine.EmbedOptions{Pooling: llama.PoolingMean})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(len(tokens), "tokens,", len(vectors), "vectors")
+	// Output: 301 tokens, 4 vectors
 }

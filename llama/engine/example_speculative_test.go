@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"log"
 
+	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/engine"
 	"github.com/lm-sandbox/lm-sandbox/llama/hub"
 )
 
-// A text that is repeated is guessed from its first time. A draft model is set in the
-// same way: Speculative{DraftModel: "small.gguf"}.
+// A text that is repeated is guessed from its first time.
 func ExampleSpeculative() {
 	ctx := context.Background()
 	m, err := hub.Pull(ctx, "default", hub.Options{})
@@ -23,7 +23,7 @@ func ExampleSpeculative() {
 	}
 	defer e.Close()
 	prompt := "one two three four five six seven eight. one two three four five six seven eight. one two three"
-	for d, err := range e.Generate(ctx, engine.Request{Prompt: prompt, MaxTokens: 5, Sampling: greedy()}) {
+	for d, err := range e.Generate(ctx, engine.Request{Prompt: prompt, MaxTokens: 5, Sampling: &llama.SamplerParams{}}) {
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -35,4 +35,25 @@ func ExampleSpeculative() {
 	// Output:
 	//  four five six seven eight
 	// guessed: true
+}
+
+// A smaller model with the same vocabulary guesses: here, as one is at hand, the model itself, which guesses all.
+func ExampleSpeculative_draftModel() {
+	ctx := context.Background()
+	m, err := hub.Pull(ctx, "default", hub.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	e, err := engine.Open(ctx, m.Path, engine.Params{NCtx: 1024, NThreads: 1, Speculative: engine.Speculative{DraftModel: m.Path}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer e.Close()
+	for d, err := range e.Generate(ctx, engine.Request{Prompt: "The capital of France is", MaxTokens: 2, Sampling: &llama.SamplerParams{}}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Print(d.Text)
+	}
+	// Output: Paris.
 }

@@ -47,13 +47,28 @@ func ExampleEngine_Chat() {
 	e := open(ctx)
 	defer e.Close()
 
-	messages := []llama.ChatMessage{{Role: "user", Content: "Why is the sky blue? One sentence."}}
-	for d, err := range e.Chat(ctx, engine.ChatRequest{Messages: messages, MaxTokens: 100}) {
+	messages := []llama.ChatMessage{{Role: "user", Content: "What is the capital of France? One sentence."}}
+	for d, err := range e.Chat(ctx, engine.ChatRequest{Messages: messages, MaxTokens: 100, Sampling: &llama.SamplerParams{}}) {
 		if err != nil {
 			log.Fatal(err)
 		}
 		fmt.Print(d.Content)
 	}
+	// Output: The capital of France is Paris.
+}
+
+// How long a conversation is, before anything is computed.
+func ExampleEngine_CountTokens() {
+	ctx := context.Background()
+	e := open(ctx)
+	defer e.Close()
+
+	n, err := e.CountTokens(ctx, engine.ChatRequest{Messages: []llama.ChatMessage{{Role: "user", Content: "Hello!"}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(n)
+	// Output: 32
 }
 
 func ExampleEngine_Chat_tools() {

@@ -26,7 +26,11 @@ import (
 //   - the error of ctx; [ErrBusy], [ErrClosed], [*ErrInvalid]
 //   - [*llama.ErrContextFull] for a prompt longer than the context; nothing was computed. An output that fills the
 //     context is no error, its finish reason is "context"
-//   - [llama.ErrInvalidToken], [llama.ErrInvalidParam], [llama.ErrInvalidGrammar], [llama.ErrInvalidSchema]
+//   - [llama.ErrInvalidToken], [llama.ErrInvalidParam]
+//   - [llama.ErrInvalidGrammar], [llama.ErrInvalidSchema], [llama.ErrInvalidRegex]; [llama.ErrGrammarBudget] for a grammar
+//     that takes too long or grows too large; [llama.ErrGrammarRejected] where it leaves no token
+//   - [llama.ErrUnsupported] for what the model cannot: ContextShift, or generating at all
+//   - [*ErrProcessor] of Request.Processor; [*ErrWorkerDied] with Params.Isolated
 //   - [*llama.DecodeError] when the step failed; the engine goes on
 func (e *Engine) Generate(ctx context.Context, r Request) iter.Seq2[Delta, error] {
 	if e.worker != nil {

@@ -19,7 +19,8 @@ import (
 // request with a processor costs a call into C more per token, and its neighbours, too,
 // come back to Go after each step.
 //
-// An error or a panic ends its request with [*ErrProcessor], and no other one.
+// An error or a panic ends its request with [*ErrProcessor], and no other one. A worker process
+// cannot call it: with Params.Isolated the request is refused with [*ErrInvalid].
 type LogitsProcessor func(tokens []llama.Token, logits []float32) error
 
 // ErrProcessor says that the Processor of a request has failed.

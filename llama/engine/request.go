@@ -39,8 +39,8 @@ type Request struct {
 	// in the cache of the beginnings of their prompts. How fast an answer comes
 	// tells whether somebody has asked the like before.
 	CacheScope string
-	// Pace is Params.Pace for the steps in which this request generates, where it is
-	// shorter; 0 = that of the engine.
+	// Pace is Params.Pace for the steps that this request waits for while it generates,
+	// where it is shorter; 0 = that of the engine.
 	Pace time.Duration
 	// Priority, -100 to 100, says who is admitted first and gives up cells last: higher
 	// ones. Where all places are taken, a request of a lower one that came later gives
@@ -68,7 +68,7 @@ type Request struct {
 	// Logprobs asks for the probability of each output token and of the Logprobs-1
 	// likeliest tokens at its place; 0 = none, at most 100.
 	Logprobs int
-	// Processor changes logits before each token is chosen.
+	// Processor changes logits before each token is chosen. Not with Params.Isolated.
 	Processor LogitsProcessor
 	// Adapters are LoRA adapters out of Params.Adapters. A step computes requests with the same adapters and scales; where
 	// there are several such groups, they take turns, and each gets slower. What is in the cache is shared within a group.

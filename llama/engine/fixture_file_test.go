@@ -7,13 +7,13 @@ import (
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 )
 
-// rerankerFile writes a random-weight reranker; remove it once it is loaded.
-func rerankerFile() (path string, remove func()) {
-	f, err := os.CreateTemp("", "reranker-*.gguf")
+// fixtureFile writes a model of random weights for an example; remove it once it is loaded.
+func fixtureFile(model *fixture.File) (path string, remove func()) {
+	f, err := os.CreateTemp("", "*.gguf")
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := f.Write(fixture.Reranker().Bytes()); err != nil {
+	if _, err := f.Write(model.Bytes()); err != nil {
 		log.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
