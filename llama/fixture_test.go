@@ -78,6 +78,7 @@ func TestEncoderFixtures(t *testing.T) {
 		"bert cls":  {fixture.BERT(fixture.PoolingCLS), false, 8},
 		"reranker":  {fixture.Reranker(), false, 8},
 		"t5":        {fixture.T5(), true, 9},
+		"decoder":   {fixture.CausalReranker(), false, 8},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := loadFixture(t, c.file)

@@ -8,7 +8,7 @@ import (
 
 // checkedArchs are the architectures whose sizes are checked against each other: those with attention that the oracle of the tests
 // has gone through. Files of others can still end the process.
-var checkedArchs = []string{"llama", "gemma3", "bert", "t5", "jamba", "lfm2"}
+var checkedArchs = []string{"llama", "gemma3", "bert", "t5", "jamba", "lfm2", "qwen3"}
 
 // checkArch refuses sizes that do not fit together and that llama.cpp finds out by an assertion, when it makes the tensors or
 // the first graph.
@@ -34,9 +34,11 @@ func (h *hyperparams) checkArch() error {
 			return fmt.Errorf("%s.embedding_length is %d, which %d heads do not divide", h.arch, width, heads)
 		}
 		_, rotated := h.kv[h.arch+".rope.dimension_count"]
-		rotated = rotated || slices.Contains([]string{"llama", "gemma3", "lfm2"}, h.arch)
+		rotated = rotated || slices.Contains([]string{"llama", "gemma3", "lfm2", "qwen3"}, h.arch)
 		if rot, _ := one("rope.dimension_count", key); rotated && (rot < 2 || rot > key || rot%2 != 0) {
 			return fmt.Errorf("%s.rope.dimension_count is %d: want an even number from 2 to the heads' %d", h.arch, rot, key)
+		} else if h.arch == "qwen3" && rot != key {
+			return fmt.Errorf("qwen3.rope.dimension_count is %d: want the heads' %d", rot, key)
 		}
 		switch h.arch {
 		case "jamba":

@@ -159,7 +159,7 @@ func verifySeeds() map[string]*fixture.File {
 	target, _ := fixture.Speculative()
 	return map[string]*fixture.File{
 		"llama": fixture.Llama(1), "gemma3": fixture.Gemma3(), "mamba": fixture.Mamba(), "lfm2": fixture.LFM2(), "jamba": fixture.Jamba(),
-		"moe": fixture.MoE(), "bert": fixture.BERT(fixture.PoolingMean), "reranker": fixture.Reranker(), "t5": fixture.T5(), "target": target,
+		"moe": fixture.MoE(), "bert": fixture.BERT(fixture.PoolingMean), "reranker": fixture.Reranker(), "causal reranker": fixture.CausalReranker(), "t5": fixture.T5(), "target": target,
 	}
 }
 

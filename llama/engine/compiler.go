@@ -111,9 +111,8 @@ func (k *compiler) check(ctx context.Context, g grammarCheck) error {
 	return err
 }
 
-// compile makes a call; late is what it is where it takes too long, bad where it crashes. Once it has its turn it does not
-// end before the call does, also where nobody waits for it any more: somebody who sends what compiles for ever and leaves
-// would else keep a processor for good.
+// compile makes a call; late is what it is where it takes too long, bad where it crashes. It ends with ctx, but keeps its turn
+// until the call ends: somebody who sends what compiles for ever and leaves would else keep a processor for good.
 func compile[A any](ctx context.Context, k *compiler, method string, r any, late, bad error) (answer A, err error) {
 	b, err := encodeWire(r, "ChatRequest")
 	if err != nil {
@@ -121,19 +120,38 @@ func compile[A any](ctx context.Context, k *compiler, method string, r any, late
 	}
 	select {
 	case k.turns <- struct{}{}:
-		defer func() { <-k.turns }()
 	case <-ctx.Done():
 		return answer, ctx.Err()
 	case <-k.ctx.Done():
 		return answer, ErrClosed
 	}
+	done := make(chan struct{})
+	var compiled A
+	var failed error
+	go func() {
+		defer close(done)
+		defer func() { <-k.turns }()
+		compiled, failed = compileNow[A](k, method, b, late, bad)
+	}()
+	select {
+	case <-done:
+		return compiled, failed
+	case <-ctx.Done():
+		return answer, ctx.Err()
+	case <-k.ctx.Done():
+		return answer, ErrClosed
+	}
+}
+
+// compileNow makes the call of a turn.
+func compileNow[A any](k *compiler, method string, request []byte, late, bad error) (answer A, err error) {
 	for range compileTries {
 		var s *session
 		if s, err = k.session(k.ctx); err != nil {
 			return answer, err
 		}
 		limited, cancel := context.WithTimeout(k.ctx, k.budget)
-		answer, err = callWorker[A](limited, s, method, b)
+		answer, err = callWorker[A](limited, s, method, request)
 		expired := limited.Err() != nil && k.ctx.Err() == nil
 		cancel()
 		var died *ErrWorkerDied

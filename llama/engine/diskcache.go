@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -13,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
@@ -24,28 +24,14 @@ import (
 // its key and its tokens are what was looked for; but who can write to the directory
 // can make such a file, and llama.cpp trusts what is in it.
 type diskCache struct {
-	root  *os.Root
-	model [sha256.Size]byte // of all that a state depends on, beside the key of its request
-	most  int64
-	kept  map[string]*diskEntry
-	bytes int64
-	files []diskFile // whose keys have not been asked for
-	log   *slog.Logger
-	queue chan diskWrite
-	done  chan struct{}
-}
-
-// diskEntry is a file that is there, or is going to be.
-type diskEntry struct {
-	bytes int64
-	gone  atomic.Bool // it was removed, perhaps before it was written
-}
-
-type diskWrite struct {
-	name  string
-	head  diskHead
-	data  []byte
-	entry *diskEntry
+	root   *os.Root
+	model  [sha256.Size]byte // of all that a state depends on, beside the key of its request
+	most   int64
+	kept   map[string]*diskEntry
+	bytes  int64
+	files  []diskFile // whose keys have not been asked for
+	log    *slog.Logger
+	writer *diskWriter
 }
 
 // diskHead says which tokens a file is about: those up to its segment's end.
@@ -64,13 +50,12 @@ const (
 	// mostTokens and mostStateBytes bound what is read of a file that may hold anything.
 	mostTokens     = 1 << 24
 	mostStateBytes = 1 << 36
-	diskBacklog    = 16 // states that wait to be written; others are not
 )
 
 var errDiskFile = errors.New("not a state of this version")
 
 // openDiskCache takes a directory that nobody else can write to, and makes it where there is none.
-func openDiskCache(m *llama.Model, c llama.ContextParams, p *Params) (_ *diskCache, err error) {
+func openDiskCache(ctx context.Context, m *llama.Model, c llama.ContextParams, p *Params) (_ *diskCache, err error) {
 	dir := p.Cache.Dir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("engine: Params.Cache.Dir: %w", err)
@@ -87,14 +72,14 @@ func openDiskCache(m *llama.Model, c llama.ContextParams, p *Params) (_ *diskCac
 	if err := checkPrivate(root, dir); err != nil {
 		return nil, err
 	}
-	d := &diskCache{root: root, most: p.Cache.DirBytes, kept: map[string]*diskEntry{}, log: p.Logger, queue: make(chan diskWrite, diskBacklog), done: make(chan struct{})}
-	if d.model, err = d.stateKey(m, c); err != nil {
+	d := &diskCache{root: root, most: p.Cache.DirBytes, kept: map[string]*diskEntry{}, log: p.Logger, writer: newDiskWriter(root, p.Logger)}
+	if d.model, err = d.stateKey(ctx, m, c); err != nil {
 		return nil, err
 	}
 	if err := d.scan(); err != nil {
 		return nil, err
 	}
-	go d.write()
+	go d.writer.run()
 	return d, nil
 }
 
@@ -114,51 +99,8 @@ func (d *diskCache) close() error {
 	if d == nil {
 		return nil
 	}
-	close(d.queue)
-	<-d.done
+	d.writer.close()
 	return d.root.Close()
-}
-
-// write is the body of the goroutine that writes.
-func (d *diskCache) write() {
-	defer close(d.done)
-	for w := range d.queue {
-		if err := d.writeFile(w); err != nil {
-			d.log.Error("engine: a state was not written", "file", w.name, "error", err)
-		}
-	}
-}
-
-func (d *diskCache) writeFile(w diskWrite) (err error) {
-	if _, err := d.root.Stat(w.name); err == nil || w.entry.gone.Load() {
-		return nil
-	}
-	temp := fmt.Sprintf("%s.%d%s", w.name, time.Now().UnixNano(), tempSuffix)
-	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.root.Remove(temp))
-		}
-	}()
-	head := w.head.bytes()
-	sum := sha256.New()
-	_, _ = sum.Write(head)
-	_, _ = sum.Write(w.data)
-	for _, part := range [][]byte{[]byte(diskMagic), sum.Sum(nil), head, w.data} {
-		if _, err := f.Write(part); err != nil {
-			return errors.Join(err, f.Close())
-		}
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := d.root.Rename(temp, w.name); err != nil || !w.entry.gone.Load() {
-		return err
-	}
-	return d.root.Remove(w.name)
 }
 
 // head describes the segment of a parking.
@@ -184,20 +126,22 @@ func (h *diskHead) name() string {
 	return hex.EncodeToString(sum[:16]) + diskSuffix
 }
 
-// put has a segment written, and returns the name of its file; "" where too many wait.
+// put has a segment written, and returns the name of its file.
 func (d *diskCache) put(h diskHead, data []byte) string {
 	name := h.name()
 	if d.kept[name] != nil {
 		return name
 	}
 	entry := &diskEntry{bytes: int64(diskFixed + 4*len(h.tokens) + len(data))}
-	select {
-	case d.queue <- diskWrite{name, h, data, entry}:
-		d.book(name, entry)
-		return name
-	default:
-		return ""
-	}
+	d.book(name, entry)
+	d.writer.put(diskWrite{name, h, data, entry})
+	return name
+}
+
+// has says whether a file is there in full.
+func (d *diskCache) has(name string) bool {
+	entry := d.kept[name]
+	return entry != nil && entry.written.Load()
 }
 
 // get reads the state of a segment; nil, and there is no file any more, where it is not what it should be.
@@ -317,6 +261,7 @@ func (d *diskCache) remove(name string) {
 	if entry := d.kept[name]; entry != nil {
 		d.bytes -= entry.bytes
 		entry.gone.Store(true) // before the file goes: the writer looks at it behind it
+		d.writer.remove(name)
 		delete(d.kept, name)
 	}
 	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -350,7 +295,9 @@ func (d *diskCache) scan() error {
 			d.remove(e.Name())
 			continue
 		}
-		d.book(file.name, &diskEntry{bytes: file.size})
+		entry := &diskEntry{bytes: file.size}
+		entry.written.Store(true)
+		d.book(file.name, entry)
 		d.files = append(d.files, file)
 	}
 	// Those that are continued come before those that continue them.

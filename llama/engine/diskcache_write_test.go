@@ -1,9 +1,12 @@
 package engine
 
 import (
+	"bytes"
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -18,7 +21,7 @@ func emptyDiskCache(t *testing.T) (*diskCache, string) {
 	require.NoError(t, err)
 	return &diskCache{
 		root: root, most: 1 << 20, kept: map[string]*diskEntry{}, log: slog.New(slog.DiscardHandler),
-		queue: make(chan diskWrite, diskBacklog), done: make(chan struct{}),
+		writer: newDiskWriter(root, slog.New(slog.DiscardHandler)),
 	}, dir
 }
 
@@ -30,7 +33,10 @@ func TestDiskCacheRemovesWhatWaits(t *testing.T) {
 	require.Equal(t, stays, d.put(d.head(key{}, 0, []llama.Token{1, 2}), []byte("state")), "once")
 	d.remove(goes)
 	require.EqualValues(t, diskFixed+8+5, d.bytes)
-	go d.write()
+	require.False(t, d.has(stays))
+	go d.writer.run()
+	d.writer.drain()
+	require.True(t, d.has(stays))
 	require.NoError(t, d.close())
 	names, err := filepath.Glob(filepath.Join(dir, "*"))
 	require.NoError(t, err)
@@ -49,5 +55,60 @@ func TestDiskCacheRemovesOldTemporaries(t *testing.T) {
 	require.NoError(t, d.scan())
 	require.NoFileExists(t, old)
 	require.FileExists(t, young)
+	require.NoError(t, d.root.Close())
+}
+
+// TestParkingOfSlowDisk: what waits to be written counts as main memory, and is there until it is written.
+func TestParkingOfSlowDisk(t *testing.T) {
+	const size, most = 100, 3
+	d, dir := emptyDiskCache(t)
+	p := newParking(most*size, true)
+	p.disk = d
+	prompt := func(i int) []llama.Token { return slices.Repeat([]llama.Token{llama.Token(i)}, 2*minShare) }
+	save := func(i int) {
+		p.save(key{}, prompt(i), []int{2 * minShare}, func(int, int) []byte { return bytes.Repeat([]byte{byte(i)}, size) })
+	}
+	kept := func(i int) []byte {
+		g, n := p.match(key{}, prompt(i))
+		if n == 0 {
+			return nil
+		}
+		return p.state(key{}, g, prompt(i))
+	}
+	for i := range 5 {
+		save(i)
+	}
+	require.EqualValues(t, most*size, p.bytes)
+	require.Len(t, d.writer.queue, most, "the disk holds no more than main memory may")
+	require.Nil(t, kept(0))
+	require.Len(t, kept(2), size, "not written, and there")
+	go d.writer.run()
+	d.writer.drain()
+	for i := 5; i < 10; i++ {
+		save(i)
+		d.writer.drain()
+	}
+	require.EqualValues(t, most*size, p.bytes)
+	for i := 2; i < 10; i++ {
+		require.Equal(t, bytes.Repeat([]byte{byte(i)}, size), kept(i), i)
+		p.trim()
+	}
+	require.NoError(t, d.close())
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	require.Len(t, names, 8)
+}
+
+// TestStateKeyEndsWithContext: the hash of a large file is not waited for.
+func TestStateKeyEndsWithContext(t *testing.T) {
+	d, dir := emptyDiskCache(t)
+	path := filepath.Join(dir, "model")
+	require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := d.fileSum(ctx, path)
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = d.fileSum(t.Context(), path)
+	require.NoError(t, err)
 	require.NoError(t, d.root.Close())
 }

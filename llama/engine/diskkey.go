@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -17,7 +18,7 @@ import (
 
 // stateKey is the hash of all that states depend on: the model's file, llama.cpp,
 // and how the context is made. Rope settings and control vectors are the model's own.
-func (d *diskCache) stateKey(m *llama.Model, p llama.ContextParams) ([sha256.Size]byte, error) {
+func (d *diskCache) stateKey(ctx context.Context, m *llama.Model, p llama.ContextParams) ([sha256.Size]byte, error) {
 	s, err := llama.SystemInfo()
 	if err != nil {
 		return [sha256.Size]byte{}, err
@@ -33,7 +34,7 @@ func (d *diskCache) stateKey(m *llama.Model, p llama.ContextParams) ([sha256.Siz
 	}
 	for i := 1; i <= max(1, parts); i++ {
 		path := strings.Replace(m.Path(), "-00001-of-", fmt.Sprintf("-%05d-of-", i), 1)
-		sum, err := d.fileSum(path)
+		sum, err := d.fileSum(ctx, path)
 		if err != nil {
 			return [sha256.Size]byte{}, fmt.Errorf("engine: the hash of the model: %w", err)
 		}
@@ -44,7 +45,7 @@ func (d *diskCache) stateKey(m *llama.Model, p llama.ContextParams) ([sha256.Siz
 
 // fileSum is a file's SHA-256. It is kept for files that have not changed since: it
 // takes a second for each gigabyte.
-func (d *diskCache) fileSum(path string) (string, error) {
+func (d *diskCache) fileSum(ctx context.Context, path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return "", err
@@ -69,11 +70,24 @@ func (d *diskCache) fileSum(path string) (string, error) {
 		return string(known), nil
 	}
 	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	if _, err := io.Copy(h, reader{ctx, f}); err != nil {
 		return "", err
 	}
 	sum := hex.EncodeToString(h.Sum(nil))
 	return sum, d.root.WriteFile(name, []byte(sum), 0o600)
+}
+
+// reader ends with its context.
+type reader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r reader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(b)
 }
 
 func ownedByUs(st os.FileInfo) bool {

@@ -32,7 +32,7 @@ type draftModel struct {
 const catchUp = 8
 
 // openDraftModel loads the draft model of a model's engine with so many cells.
-func openDraftModel(m *llama.Model, p *Params, cells int) (_ *draftModel, err error) {
+func openDraftModel(ctx context.Context, m *llama.Model, p *Params, cells int) (_ *draftModel, err error) {
 	cp := llama.ContextParams{
 		NCtx: cells, NBatch: max(p.NBatch, catchUp*p.MaxSequences), NUBatch: p.NUBatch, NSeqMax: p.MaxSequences, NOutputsMax: p.MaxSequences,
 		NThreads: p.NThreads, NThreadsBatch: p.NThreadsBatch, FlashAttn: p.FlashAttn, KVUnified: true, SWAFull: true, Pool: p.Pool,
@@ -45,7 +45,7 @@ func openDraftModel(m *llama.Model, p *Params, cells int) (_ *draftModel, err er
 			err = errors.Join(err, d.close())
 		}
 	}()
-	if d.model, err = llama.LoadModel(context.Background(), p.Speculative.DraftModel, mp); err != nil {
+	if d.model, err = llama.LoadModel(ctx, p.Speculative.DraftModel, mp); err != nil {
 		return nil, fmt.Errorf("engine: Params.Speculative.DraftModel: %w", err)
 	}
 	if !canForget(d.model) {

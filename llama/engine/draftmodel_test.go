@@ -20,7 +20,7 @@ func TestDraftModelFits(t *testing.T) {
 	p := Params{MaxSequences: 4, NThreads: 1, Model: llama.ModelParams{NGPULayers: llama.NoLayers}, Speculative: Speculative{DraftModel: draft.Write(t)}}
 	require.NoError(t, p.complete())
 	p.Logger = slog.New(slog.DiscardHandler)
-	d, err := openDraftModel(m, &p, 256)
+	d, err := openDraftModel(t.Context(), m, &p, 256)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, d.close()) }()
 	require.Equal(t, 256, d.ctx.NCtx())
@@ -50,7 +50,7 @@ func TestDraftModelCatchesUp(t *testing.T) {
 	defer func() { require.NoError(t, m.Close()) }()
 	p := Params{MaxSequences: 2, NBatch: 32, NUBatch: 32, NThreads: 1, Model: llama.ModelParams{NGPULayers: llama.NoLayers}, Speculative: Speculative{DraftModel: draft.Write(t)}}
 	require.NoError(t, p.complete())
-	d, err := openDraftModel(m, &p, 512)
+	d, err := openDraftModel(t.Context(), m, &p, 512)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, d.close()) }()
 	for _, want := range [][2]int{{32, 0}, {64, 0}, {81, 16}, {81, 48}, {81, 81}} {

@@ -82,7 +82,7 @@ func (e *Engine) EmbedTokens(ctx context.Context, texts [][]llama.Token, o Embed
 		if k := slices.IndexFunc(texts[i], func(t llama.Token) bool { return t < 0 || t >= n }); k >= 0 {
 			return nil, fmt.Errorf("token %d: %w", texts[i][k], llama.ErrInvalidToken)
 		}
-		return texts[i], nil
+		return slices.Clone(texts[i]), nil // it may be read a little longer than ctx lasts
 	})
 }
 

@@ -272,6 +272,21 @@ func TestRerank(t *testing.T) {
 	require.Len(t, out[0], fixture.NEmbd)
 }
 
+// TestRerankByDecoder: a reranker with causal attention has a batch no longer than its context, whatever is waiting.
+func TestRerankByDecoder(t *testing.T) {
+	e := openFixture(t, fixture.CausalReranker(), engine.Params{NCtxEmbed: 300})
+	docs := embedTexts(12)
+	all, err := e.Rerank(t.Context(), "which cow?", docs, engine.RerankOptions{})
+	require.NoError(t, err)
+	require.Len(t, all, len(docs))
+	for _, s := range all {
+		require.True(t, s.Score > 0 && s.Score < 1, "a probability: %v", s.Score)
+		alone, err := e.Rerank(t.Context(), "which cow?", docs[s.Index:s.Index+1], engine.RerankOptions{})
+		require.NoError(t, err)
+		require.InDelta(t, alone[0].Score, s.Score, 1e-4)
+	}
+}
+
 // In a worker process all is as in this one.
 func TestEmbedIsolated(t *testing.T) {
 	path := fixture.Reranker().Write(t)

@@ -255,21 +255,21 @@ func (emb *embedder) release(t *embedText) {
 // text larger.
 func (emb *embedder) fill() {
 	emb.parts = emb.parts[:0]
-	used := 0
+	used, room := 0, min(embedBatch, emb.ctx.NBatch()) // which causal attention makes no longer than the context
 	for _, t := range emb.open {
-		n := min(len(t.tokens())-t.past, embedBatch-used)
+		n := min(len(t.tokens())-t.past, room-used)
 		emb.parts = append(emb.parts, part{t, used, n})
 		used += n
 	}
-	for used < embedBatch && len(emb.jobs) > 0 && len(emb.free) > 0 {
+	for used < room && len(emb.jobs) > 0 && len(emb.free) > 0 {
 		job := emb.jobs[0]
 		n := len(job.texts[job.next])
 		if emb.whole {
-			if used > 0 && used+n > embedBatch {
+			if used > 0 && used+n > room {
 				return
 			}
 		} else {
-			n = min(n, embedBatch-used)
+			n = min(n, room-used)
 		}
 		last := len(emb.free) - 1
 		t := &embedText{job: job, index: job.next, seq: emb.free[last]}

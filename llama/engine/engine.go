@@ -165,7 +165,7 @@ func Open(ctx context.Context, path string, p Params) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := New(m, p)
+	e, err := newEngine(ctx, m, p)
 	if err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
@@ -200,6 +200,11 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	if p.Isolated {
 		return nil, invalid("Params.Isolated", "a model that is loaded is in this process: use Open")
 	}
+	return newEngine(context.Background(), m, p)
+}
+
+// newEngine is New with complete parameters; ctx cancels what takes long.
+func newEngine(ctx context.Context, m *llama.Model, p Params) (*Engine, error) {
 	if !m.CanEmbed() {
 		return nil, errEncoder
 	}
@@ -218,7 +223,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 	if m.CanGenerate() {
 		host = p.Cache.HostBytes
 		if p.Cache.Dir != "" {
-			if e.disk, err = openDiskCache(m, p.context(), &p); err != nil {
+			if e.disk, err = openDiskCache(ctx, m, p.context(), &p); err != nil {
 				return nil, errors.Join(err, e.adapters.close(), closeTemplate(template))
 			}
 		}
@@ -227,7 +232,7 @@ func New(m *llama.Model, p Params) (*Engine, error) {
 		}
 		cells, batch, e.maxSeq = e.ctx.NCtx(), e.ctx.NBatch(), e.ctx.NCtxSeq()
 		if p.Speculative.DraftModel != "" {
-			if e.draft, err = openDraftModel(m, &p, cells); err != nil {
+			if e.draft, err = openDraftModel(ctx, m, &p, cells); err != nil {
 				return nil, errors.Join(err, e.ctx.Close(), e.disk.close(), e.adapters.close(), closeTemplate(template))
 			}
 		}
@@ -399,9 +404,12 @@ func (e *Engine) Close() error {
 		return e.closeErr
 	}
 	e.loop.close()
-	embedders := e.embedders.close()
+	errs := []error{e.embedders.close()}
+	if k := e.params.compiler; k != nil { // who waits for it is a user
+		errs = append(errs, k.Close())
+	}
 	e.users.Wait()
-	errs := []error{embedders, e.disk.close(), e.draft.close(), e.batch.Close(), e.ctx.Close(), e.adapters.close(), closeTemplate(e.template)}
+	errs = append(errs, e.disk.close(), e.draft.close(), e.batch.Close(), e.ctx.Close(), e.adapters.close(), closeTemplate(e.template))
 	if e.owned {
 		errs = append(errs, e.model.Close())
 	}

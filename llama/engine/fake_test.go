@@ -45,6 +45,7 @@ type fakeDecoder struct {
 	held     bool
 	returns  int // of decode
 	restores int
+	moving   bool // sequences were moved, which happens with the next step
 }
 
 func newFakeDecoder(t *testing.T, cells int) *fakeDecoder {
@@ -90,6 +91,7 @@ func (d *fakeDecoder) decode(feeds []feed, steps int) error {
 // step feeds the tokens of the plan, or those of the step before.
 func (d *fakeDecoder) step(feeds []feed) error {
 	d.mu.Lock()
+	d.moving = false
 	d.steps++
 	aborted, step := d.aborted, d.steps
 	d.mu.Unlock()
@@ -165,6 +167,9 @@ func (d *fakeDecoder) save(id llama.SeqID, from, to int) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	m := d.memory[id]
+	if d.moving {
+		d.t.Errorf("sequence %d is saved while it may be on the move", id)
+	}
 	if to > len(m) || d.whole && to != len(m) {
 		return nil
 	}
@@ -182,6 +187,9 @@ func (d *fakeDecoder) restore(id llama.SeqID, saved []byte, from, to int) int {
 	m := slices.Clip(d.memory[id])
 	if len(m) != from || d.cellsInUse()+len(saved)/8 > d.cells {
 		d.t.Errorf("sequence %d has %d tokens, is given those from %d; %d cells in use, %d more", id, len(m), from, d.cellsInUse(), len(saved)/8)
+	}
+	if d.moving {
+		d.t.Errorf("sequence %d is restored while it may be on the move", id)
 	}
 	d.restores++
 	if d.refuse != nil && d.refuse(d.restores) {
@@ -234,6 +242,7 @@ func (d *fakeDecoder) move(src, dst llama.SeqID) bool {
 	}
 	d.memory[dst] = d.memory[src]
 	delete(d.memory, src)
+	d.moving = true
 	return true
 }
 

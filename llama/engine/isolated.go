@@ -119,7 +119,11 @@ func (w *isolated) close() error {
 	if s == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	grace := closeGrace
+	if w.params.Cache.Dir != "" {
+		grace = writeGrace
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	stats, err := callWorker[Stats](ctx, s, "close", nil)
 	s.kill()
@@ -130,14 +134,22 @@ func (w *isolated) close() error {
 		return nil
 	}
 	var died *ErrWorkerDied
-	if errors.As(err, &died) || errors.Is(err, context.DeadlineExceeded) {
+	late := errors.Is(err, context.DeadlineExceeded)
+	if (late || errors.As(err, &died)) && w.params.Cache.Dir != "" {
+		w.logger.Error("engine: the worker process ended before all states were written to Params.Cache.Dir", "error", err)
+	}
+	if late || died != nil {
 		return nil // what it held, the system has back
 	}
 	return err
 }
 
-// closeGrace is for the step in flight; afterwards the process is killed.
-const closeGrace = 5 * time.Second
+// closeGrace is for the step in flight, writeGrace for what is to be written to Params.Cache.Dir, too; afterwards the process
+// is killed.
+const (
+	closeGrace = 5 * time.Second
+	writeGrace = 5 * time.Minute
+)
 
 // statsPatience is how long Stats waits for a worker that computes.
 const statsPatience = time.Second
@@ -181,7 +193,8 @@ func isolatedCall[A any](ctx context.Context, w *isolated, method, kind string, 
 	if err != nil {
 		return answer, err
 	}
-	return callWorker[A](ctx, s, method, b)
+	answer, err = callWorker[A](ctx, s, method, b)
+	return answer, w.died(err)
 }
 
 // isolatedStream is a method with deltas; resultOf is where a delta has its Result.
@@ -204,7 +217,7 @@ func isolatedStream[D any](ctx context.Context, w *isolated, method, kind string
 		}
 		c, err := s.call(ctx, method, b)
 		if err != nil {
-			yield(zero, err)
+			yield(zero, w.died(err))
 			return
 		}
 		defer c.finish()

@@ -375,6 +375,27 @@ func TestCompileTurns(t *testing.T) {
 	require.Zero(t, e.Stats().Restarts)
 }
 
+// TestCompileLeft: who waits for what compiles for ever leaves with the context, and when the engine closes.
+func TestCompileLeft(t *testing.T) {
+	e := isolated(t, engine.Params{ChatTemplate: hostile, CompileBudget: time.Hour})
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	for _, err := range e.Chat(ctx, engine.ChatRequest{Messages: user("loop")}) {
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	require.Zero(t, e.Stats().Waiting)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := collectChat(t, e, engine.ChatRequest{Messages: user("loop")})
+		ended <- err
+	}()
+	require.Eventually(t, func() bool { return e.Stats().Waiting == 1 }, 5*time.Second, time.Millisecond)
+	require.NoError(t, e.Close())
+	require.ErrorIs(t, <-ended, engine.ErrClosed)
+	require.Less(t, time.Since(begin), 5*time.Second, "nobody waited until the worker was killed")
+}
+
 // TestIsolatedBadModel: what the worker says about a file that is no model arrives as it is.
 func TestIsolatedBadModel(t *testing.T) {
 	for name, value := range map[string]any{"llama.block_count": uint32(0), "general.architecture": "nonsense"} {
@@ -420,9 +441,12 @@ func TestWorkerRestartsElsewhere(t *testing.T) {
 	for name, f := range map[string]*fixture.File{"model.gguf": target, "draft.gguf": draft, "lora.gguf": fixture.LoRA(1)} {
 		require.NoError(t, os.Rename(f.Write(t), filepath.Join(here, name)))
 	}
+	program, err := os.Executable()
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(program, filepath.Join(here, "program")))
 	t.Chdir(here)
 	e, err := engine.Open(t.Context(), "model.gguf", engine.Params{
-		NCtx: 512, NThreads: 1, Isolated: true, Cache: engine.CacheParams{Dir: "prompts"},
+		NCtx: 512, NThreads: 1, Isolated: true, WorkerPath: "./program", Cache: engine.CacheParams{Dir: "prompts"},
 		Speculative: engine.Speculative{DraftModel: "draft.gguf"}, Adapters: map[string]string{"a": "lora.gguf"},
 	})
 	require.NoError(t, err)
@@ -430,8 +454,15 @@ func TestWorkerRestartsElsewhere(t *testing.T) {
 	t.Chdir(elsewhere)
 	r := engine.Request{Prompt: "again and again", MaxTokens: 20, IgnoreEOS: true, Sampling: greedy(), Adapters: []engine.AdapterScale{{Name: "a", Scale: 1}}}
 	before := generate(t, e, r)
-	require.NoError(t, syscall.Kill(worker(t), syscall.SIGKILL))
-	require.Eventually(t, func() bool { return len(workers(t)) == 0 }, 5*time.Second, time.Millisecond)
+	pid := worker(t)
+	for _, err := range e.Generate(t.Context(), endless()) {
+		if err == nil {
+			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+			continue
+		}
+		var died *engine.ErrWorkerDied
+		require.ErrorAs(t, err, &died)
+	}
 	require.Equal(t, before.tokens, generate(t, e, r).tokens)
 	require.NoError(t, e.Close())
 	kept, err := os.ReadDir(filepath.Join(here, "prompts"))

@@ -16,8 +16,8 @@ const (
 	// more cells are in use, by whomever.
 	LayoutUnified Layout = iota
 	// LayoutStreams gives each sequence NCtx / MaxSequences cells of its own, rounded
-	// up to 256. A token pays for its own sequence only, but sequences that run share
-	// nothing, and steps that hold prompts compute those apart.
+	// up to 256. A token pays for its own sequence only, but sequences that run share no
+	// cells, and steps that hold prompts compute those apart.
 	LayoutStreams
 )
 

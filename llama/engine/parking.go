@@ -125,19 +125,19 @@ func (p *parking) touch(g *segment) {
 // disk loses its memory only; else ends go first.
 func (p *parking) trim() {
 	for p.bytes > p.most {
-		g := p.oldest(func(g *segment) bool { return g.data != nil && (g.file != "" || len(g.children) == 0) })
-		if g == nil { // all that is left is continued by what is on disk only
-			g = p.oldest(func(g *segment) bool { return g.data != nil })
-			p.drop(g)
-			continue
-		}
-		switch g.file {
-		case "":
-			p.drop(g)
-		default:
+		if g := p.oldest(func(g *segment) bool { return g.data != nil && g.file != "" && p.disk.has(g.file) }); g != nil {
 			p.bytes -= int64(len(g.data))
 			g.data = nil
+			continue
 		}
+		g := p.oldest(func(g *segment) bool { return g.data != nil && len(g.children) == 0 })
+		if g == nil { // all that is left is continued by what is on disk only
+			g = p.oldest(func(g *segment) bool { return g.data != nil })
+		}
+		if g.file != "" {
+			p.disk.log.Warn("engine: a state is lost before it was written: requests end faster than Params.Cache.Dir takes it", "file", g.file)
+		}
+		p.drop(g)
 	}
 	for p.disk != nil && p.disk.full() {
 		g := p.oldest(func(g *segment) bool { return g.file != "" && len(g.children) == 0 })

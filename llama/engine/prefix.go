@@ -122,6 +122,7 @@ func (s *scheduler) parkKept() {
 // flush writes to disk, where there is one, what the context has.
 func (s *scheduler) flush() {
 	for s.parking != nil && s.parking.disk != nil && s.evict(nil) {
+		s.parking.disk.writer.drain() // so that the next one finds room in main memory
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -130,11 +131,8 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 	}
 	s.parkMarked()
 	s.admit(now)
-	if s.streams {
-		s.parkKept() // the ids are wanted
-		s.pack()
-	}
 	s.groups.next(s.running)
+	s.forgetGroups()
 	room, target := s.batch, time.Duration(0)
 	for _, seq := range s.running {
 		generates := seq.pending() == 1
@@ -151,6 +149,9 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 	}
 	feeds = s.planPrompts(feeds, room, target)
 	s.parkKept()
+	if s.streams && len(feeds) > 0 {
+		s.pack() // last: until the step begins, what is on the move can be neither saved nor restored
+	}
 	return feeds
 }
 
@@ -179,6 +180,15 @@ func (s *scheduler) alternate(feeds []feed, room int) ([]feed, int) {
 		return feeds, room
 	}
 	return feeds[:0], s.batch
+}
+
+// forgetGroups forgets who had the last step of adapters with which nobody runs any more.
+func (s *scheduler) forgetGroups() {
+	if len(s.prompted) > len(s.running) {
+		maps.DeleteFunc(s.prompted, func(k string, _ bool) bool {
+			return !slices.ContainsFunc(s.running, func(seq *sequence) bool { return seq.key.adapters == k })
+		})
+	}
 }
 
 // prompting says whether a sequence has a part of its prompt left for this group's steps.

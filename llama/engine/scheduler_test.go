@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -176,4 +177,15 @@ func TestAlternateOfGroups(t *testing.T) {
 	require.Greater(t, one.length(), 8)
 	require.Greater(t, other.length(), 15)
 	require.Greater(t, long.past, 8*64)
+	for i := range 50 { // each with a scale of its own
+		seq := submit(40, fmt.Sprint(i))
+		for seq.state == waiting {
+			s.plan(nil, time.Now())
+		}
+		s.groups.now = seq.key.adapters
+		s.observe(time.Millisecond, 40, false)
+		s.retire(seq, false)
+	}
+	s.plan(nil, time.Now())
+	require.LessOrEqual(t, len(s.prompted), len(s.running), "who has gone is forgotten")
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -52,7 +53,8 @@ func workerProgram(given string) (program string, args []string, err error) {
 	const command = "worker" // for those who look at the list of processes
 	switch {
 	case given != "":
-		return given, []string{given, command}, nil
+		program, err = filepath.Abs(given) // the process may change its directory before a restart
+		return program, []string{given, command}, err
 	case canBeWorker.Load() && runtime.GOOS == "linux":
 		// The same program, even if its file has been replaced.
 		return "/proc/self/exe", []string{os.Args[0], command}, nil
