@@ -112,14 +112,14 @@ func ExampleMemory_SaveSeq() {
 		log.Fatal(err)
 	}
 	defer m.Close()
-	context := func() *llama.Context {
+	newContext := func() *llama.Context {
 		c, err := llama.NewContext(m, llama.ContextParams{NCtx: 256, NThreads: 1})
 		if err != nil {
 			log.Fatal(err)
 		}
 		return c
 	}
-	first, second := context(), context()
+	first, second := newContext(), newContext()
 	defer first.Close()
 	defer second.Close()
 

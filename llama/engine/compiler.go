@@ -125,17 +125,19 @@ func compile[A any](ctx context.Context, k *compiler, method string, r any, late
 	case <-k.ctx.Done():
 		return answer, ErrClosed
 	}
-	done := make(chan struct{})
-	var compiled A
-	var failed error
+	type result struct {
+		answer A
+		err    error
+	}
+	done := make(chan result, 1)
 	go func() {
-		defer close(done)
 		defer func() { <-k.turns }()
-		compiled, failed = compileNow[A](k, method, b, late, bad)
+		answer, err := compileNow[A](k, method, b, late, bad)
+		done <- result{answer, err}
 	}()
 	select {
-	case <-done:
-		return compiled, failed
+	case r := <-done:
+		return r.answer, r.err
 	case <-ctx.Done():
 		return answer, ctx.Err()
 	case <-k.ctx.Done():
@@ -152,10 +154,12 @@ func compileNow[A any](k *compiler, method string, request []byte, late, bad err
 		}
 		limited, cancel := context.WithTimeout(k.ctx, k.budget)
 		answer, err = callWorker[A](limited, s, method, request)
-		expired := limited.Err() != nil && k.ctx.Err() == nil
+		expired := limited.Err() != nil
 		cancel()
 		var died *ErrWorkerDied
 		switch {
+		case k.ctx.Err() != nil:
+			return answer, ErrClosed
 		case expired: // also where the answer came just then
 			s.kill()
 			return answer, fmt.Errorf("engine: compiling takes longer than %v: %w", k.budget, late)

@@ -144,6 +144,12 @@ func (d *diskCache) has(name string) bool {
 	return entry != nil && entry.written.Load()
 }
 
+// writing says whether a file is being written just now.
+func (d *diskCache) writing(name string) bool {
+	entry := d.kept[name]
+	return entry != nil && entry.begun.Load() && !entry.written.Load() && !entry.failed.Load()
+}
+
 // get reads the state of a segment; nil, and there is no file any more, where it is not what it should be.
 func (d *diskCache) get(name string, want diskHead) []byte {
 	data, err := d.read(name, want)

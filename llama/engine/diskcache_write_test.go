@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,21 +83,28 @@ func TestParkingOfSlowDisk(t *testing.T) {
 	require.Len(t, d.writer.queue, most, "the disk holds no more than main memory may")
 	require.Nil(t, kept(0))
 	require.Len(t, kept(2), size, "not written, and there")
+	busy, _ := p.match(key{}, prompt(2))
+	d.kept[busy.file].begun.Store(true) // as if the writer were at it
+	save(5)
+	save(6)
+	require.Len(t, kept(2), size, "what is being written is written to the end")
+	require.Nil(t, kept(3))
+	require.EqualValues(t, most*size, p.bytes)
 	go d.writer.run()
 	d.writer.drain()
-	for i := 5; i < 10; i++ {
+	for i := 7; i < 10; i++ {
 		save(i)
 		d.writer.drain()
 	}
 	require.EqualValues(t, most*size, p.bytes)
-	for i := 2; i < 10; i++ {
+	for _, i := range []int{2, 5, 6, 7, 8, 9} {
 		require.Equal(t, bytes.Repeat([]byte{byte(i)}, size), kept(i), i)
 		p.trim()
 	}
 	require.NoError(t, d.close())
 	names, err := filepath.Glob(filepath.Join(dir, "*"))
 	require.NoError(t, err)
-	require.Len(t, names, 8)
+	require.Len(t, names, 6)
 }
 
 // TestStateKeyEndsWithContext: the hash of a large file is not waited for.
@@ -111,4 +119,32 @@ func TestStateKeyEndsWithContext(t *testing.T) {
 	_, err = d.fileSum(t.Context(), path)
 	require.NoError(t, err)
 	require.NoError(t, d.root.Close())
+}
+
+// TestCloseWritesAll: more states than main memory holds are on disk when the loop has ended.
+func TestCloseWritesAll(t *testing.T) {
+	const sequences = 6
+	disk, dir := emptyDiskCache(t)
+	go disk.writer.run()
+	d := newFakeDecoder(t, 3000)
+	d.noEOG = true
+	sched := newScheduler(d.cells, 1000, sequences, 1000, d)
+	sched.parking.disk = disk
+	l := newLoop(d, sched, func(llama.Token) bool { return false }, slog.New(slog.DiscardHandler))
+	r := rand.New(rand.NewPCG(6, 6))
+	var all []*sequence
+	for range sequences {
+		s := newTestSequence(randomPrompt(r, 60), 64)
+		l.submit(s)
+		all = append(all, s)
+	}
+	go l.run()
+	for _, s := range all {
+		<-s.retired
+	}
+	l.close()
+	require.NoError(t, disk.close())
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	require.NoError(t, err)
+	require.Len(t, names, sequences)
 }

@@ -29,7 +29,9 @@ type diskWriter struct {
 // diskEntry is a file that is there, or is going to be.
 type diskEntry struct {
 	bytes   int64
+	begun   atomic.Bool
 	written atomic.Bool
+	failed  atomic.Bool
 	gone    atomic.Bool // it was removed, perhaps before it was written
 }
 
@@ -94,8 +96,10 @@ func (w *diskWriter) run() {
 		file := w.queue[0]
 		w.queue = slices.Delete(w.queue, 0, 1)
 		w.busy = true
+		file.entry.begun.Store(true)
 		w.mu.Unlock()
 		if err := w.write(file); err != nil {
+			file.entry.failed.Store(true)
 			w.log.Error("engine: a state was not written", "file", file.name, "error", err)
 		} else {
 			file.entry.written.Store(true)

@@ -403,11 +403,12 @@ func (e *Engine) Close() error {
 		close(e.closed)
 		return e.closeErr
 	}
-	e.loop.close()
-	errs := []error{e.embedders.close()}
-	if k := e.params.compiler; k != nil { // who waits for it is a user
+	var errs []error
+	if k := e.params.compiler; k != nil { // ends those who wait for it
 		errs = append(errs, k.Close())
 	}
+	e.loop.close()
+	errs = append(errs, e.embedders.close())
 	e.users.Wait()
 	errs = append(errs, e.disk.close(), e.draft.close(), e.batch.Close(), e.ctx.Close(), e.adapters.close(), closeTemplate(e.template))
 	if e.owned {

@@ -49,11 +49,13 @@ func ExampleSpeculative_draftModel() {
 		log.Fatal(err)
 	}
 	defer e.Close()
-	for d, err := range e.Generate(ctx, engine.Request{Prompt: "The capital of France is", MaxTokens: 2, Sampling: &llama.SamplerParams{}}) {
+	for d, err := range e.Generate(ctx, engine.Request{Prompt: "The capital of France is", MaxTokens: 8, Sampling: &llama.SamplerParams{}}) {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Print(d.Text)
+		if d.Result != nil {
+			fmt.Println("guessed:", d.Result.Usage.Accepted > 0)
+		}
 	}
-	// Output: Paris.
+	// Output: guessed: true
 }

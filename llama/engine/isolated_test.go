@@ -378,7 +378,6 @@ func TestCompileTurns(t *testing.T) {
 // TestCompileLeft: who waits for what compiles for ever leaves with the context, and when the engine closes.
 func TestCompileLeft(t *testing.T) {
 	e := isolated(t, engine.Params{ChatTemplate: hostile, CompileBudget: time.Hour})
-	begin := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	for _, err := range e.Chat(ctx, engine.ChatRequest{Messages: user("loop")}) {
@@ -390,10 +389,11 @@ func TestCompileLeft(t *testing.T) {
 		_, err := collectChat(t, e, engine.ChatRequest{Messages: user("loop")})
 		ended <- err
 	}()
-	require.Eventually(t, func() bool { return e.Stats().Waiting == 1 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return e.Stats().Waiting == 1 }, 30*time.Second, time.Millisecond)
+	begin := time.Now()
 	require.NoError(t, e.Close())
 	require.ErrorIs(t, <-ended, engine.ErrClosed)
-	require.Less(t, time.Since(begin), 5*time.Second, "nobody waited until the worker was killed")
+	require.Less(t, time.Since(begin), 5*time.Second, "or the worker was killed")
 }
 
 // TestIsolatedBadModel: what the worker says about a file that is no model arrives as it is.
@@ -454,14 +454,15 @@ func TestWorkerRestartsElsewhere(t *testing.T) {
 	t.Chdir(elsewhere)
 	r := engine.Request{Prompt: "again and again", MaxTokens: 20, IgnoreEOS: true, Sampling: greedy(), Adapters: []engine.AdapterScale{{Name: "a", Scale: 1}}}
 	before := generate(t, e, r)
-	pid := worker(t)
+	pid, killed := worker(t), false
 	for _, err := range e.Generate(t.Context(), endless()) {
-		if err == nil {
+		if err != nil {
+			var died *engine.ErrWorkerDied
+			require.ErrorAs(t, err, &died)
+		} else if !killed {
 			require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
-			continue
+			killed = true
 		}
-		var died *engine.ErrWorkerDied
-		require.ErrorAs(t, err, &died)
 	}
 	require.Equal(t, before.tokens, generate(t, e, r).tokens)
 	require.NoError(t, e.Close())

@@ -153,8 +153,8 @@ func (l *loop) run() {
 			for _, seq := range slices.Concat(l.sched.running, l.sched.queue) {
 				l.end(seq, "", ErrClosed)
 			}
-			l.sched.flush()
 			l.dec.giveTurn()
+			l.flush()
 			return
 		}
 		turn := l.takeTurn()
@@ -163,6 +163,20 @@ func (l *loop) run() {
 		if turn && !l.closing {
 			l.step()
 		}
+	}
+}
+
+// flush writes to disk, where there is one, what the context has. It gives up the mutex while the disk works: what was kept
+// before is to be on disk before it could be in the way of what follows.
+func (l *loop) flush() {
+	if l.sched.parking == nil || l.sched.parking.disk == nil {
+		return
+	}
+	for len(l.sched.kept) > 0 {
+		l.mu.Unlock()
+		l.sched.parking.disk.writer.drain()
+		l.mu.Lock()
+		l.sched.evict(nil)
 	}
 }
 

@@ -122,7 +122,8 @@ func (p *parking) touch(g *segment) {
 }
 
 // trim frees memory, and then disk, until their bytes are within their bounds. What is on
-// disk loses its memory only; else ends go first.
+// disk loses its memory only; else ends go first, but none that is being written: the disk
+// would have worked for nothing.
 func (p *parking) trim() {
 	for p.bytes > p.most {
 		if g := p.oldest(func(g *segment) bool { return g.data != nil && g.file != "" && p.disk.has(g.file) }); g != nil {
@@ -130,12 +131,16 @@ func (p *parking) trim() {
 			g.data = nil
 			continue
 		}
-		g := p.oldest(func(g *segment) bool { return g.data != nil && len(g.children) == 0 })
+		can := func(g *segment) bool { return g.data != nil && (g.file == "" || !p.disk.writing(g.file)) }
+		g := p.oldest(func(g *segment) bool { return can(g) && len(g.children) == 0 })
 		if g == nil { // all that is left is continued by what is on disk only
-			g = p.oldest(func(g *segment) bool { return g.data != nil })
+			g = p.oldest(can)
+		}
+		if g == nil {
+			break
 		}
 		if g.file != "" {
-			p.disk.log.Warn("engine: a state is lost before it was written: requests end faster than Params.Cache.Dir takes it", "file", g.file)
+			p.disk.log.Warn("engine: a state is lost: Params.Cache.Dir has not taken it yet, and Params.Cache.HostBytes is full", "file", g.file)
 		}
 		p.drop(g)
 	}

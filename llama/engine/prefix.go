@@ -119,13 +119,6 @@ func (s *scheduler) parkKept() {
 	}
 }
 
-// flush writes to disk, where there is one, what the context has.
-func (s *scheduler) flush() {
-	for s.parking != nil && s.parking.disk != nil && s.evict(nil) {
-		s.parking.disk.writer.drain() // so that the next one finds room in main memory
-	}
-}
-
 // evict parks the kept sequence that has not been used for longest, other than one.
 func (s *scheduler) evict(other *kept) bool {
 	i := slices.IndexFunc(s.kept, func(k *kept) bool { return k != other })
