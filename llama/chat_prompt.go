@@ -187,6 +187,9 @@ func (p *ChatPrompt) Sampler(m *Model, base SamplerParams) (*Sampler, error) {
 		np.ThinkingStart, np.ThinkingEnds = p.ThinkingStart, p.ThinkingEnds
 	}
 	for _, t := range p.Triggers {
+		if t.Type < TriggerToken || t.Type > TriggerPatternFull {
+			return nil, errorf(ErrInvalidParam, "Triggers has the type %d, which is none of the constants", t.Type)
+		}
 		np.Triggers = append(np.Triggers, native.Trigger{Type: int32(t.Type), Value: t.Value, Token: int32(t.Token)})
 	}
 	for _, t := range p.PreservedTokens {
@@ -215,14 +218,11 @@ type ChatParser struct {
 //
 // # Errors
 //
-//   - [ErrChatParse] when the text does not have the format or has brackets nested deeper than 500 levels; its caller may take the text as plain content then
+//   - [ErrChatParse] when the text does not have the format or JSON nested deeper than some 500 levels; its caller may take the text as plain content then
 //   - [ErrClosed]
 func (p *ChatParser) Parse(text string, partial bool) (ChatMessage, error) {
 	if p == nil || p.closed {
 		return ChatMessage{}, ErrClosed
-	}
-	if nestsDeeper(text, maxAnswerNesting) {
-		return ChatMessage{}, errorf(ErrChatParse, "parse the answer: brackets are nested deeper than %d levels", maxAnswerNesting)
 	}
 	result, err := p.native.Parse(strings.ToValidUTF8(text, "\uFFFD"), partial)
 	if err != nil {

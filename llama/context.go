@@ -2,6 +2,7 @@ package llama
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -233,7 +234,7 @@ const mostProbs = 1024
 //
 //   - as Decode, and [ErrNoLogits] when a row's index or one of its guesses has none
 //   - [ErrInvalidBatch] for guesses that do not follow each other, [ErrUnsupported] for memory that cannot forget them
-//   - per row: [ErrGrammarRejected], [ErrClosed], [ErrInUse] for a sampler that another goroutine uses
+//   - per row: [ErrGrammarRejected], [ErrClosed], [ErrInUse] for a sampler that another goroutine or row uses
 func (c *Context) DecodeSample(b *Batch, rows []SampleRow) error {
 	return c.DecodeSteps(b, rows, 1)
 }
@@ -243,8 +244,9 @@ const mostSteps = 1024
 
 // DecodeSteps is DecodeSample up to n times without coming back to Go in between, where every token of the batch has its row:
 // the sampled tokens, each at the next position of its sequence, are the next batch. It ends earlier with a token that ends
-// the generation, with a row that fails, by [Context.Hold], and where a further decode fails, which leaves no trace: the next
-// call returns its error. The memory then holds every token but the last one of each row. With other batches n means 1.
+// the generation, with a row that fails, by [Context.Hold], at the model's last position, and where a further decode fails: the
+// next call returns its error. The memory then holds every token but the last one of each row; after a decode that failed look
+// at [Memory.PosMax], since llama.cpp may leave a part of a step that it computed in several. With other batches n means 1.
 //
 // # Errors
 //
@@ -283,6 +285,9 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 			c.rows = append(c.rows, native.Row{})
 			native.SetRow(&c.rows[len(c.rows)-1], r.Sampler.native, int32(r.Index), int32(r.Draft), int32(r.NProbs))
 		}
+	}
+	if len(b.pos) > 0 {
+		n = min(n, int(c.model.positions()-slices.Max(b.pos)))
 	}
 	c.outputs = c.outputs[:0]
 	c.model.adapting.RLock()

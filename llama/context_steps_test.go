@@ -2,12 +2,14 @@ package llama_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
 )
 
 // promptTwo puts a prompt into two sequences and returns rows and batch of their first step.
@@ -31,16 +33,22 @@ func promptTwo(t *testing.T, c *llama.Context, p llama.SamplerParams) (*llama.Ba
 	return b, rows
 }
 
+// withoutEOG forbids the tokens that end the generation.
+func withoutEOG(m *llama.Model) map[llama.Token]float32 {
+	bias := map[llama.Token]float32{}
+	for tok := range llama.Token(m.Vocab().NTokens()) {
+		if m.Vocab().IsEOG(tok) {
+			bias[tok] = float32(math.Inf(-1))
+		}
+	}
+	return bias
+}
+
 // TestDecodeSteps: several steps in one call are the same as one by one.
 func TestDecodeSteps(t *testing.T) {
 	m := fixtureModel(t)
 	params := llama.ContextParams{NCtx: 128, NSeqMax: 2, KVUnified: true, NThreads: 1}
-	noEnd := llama.SamplerParams{Seed: 7, Temperature: 1, LogitBias: map[llama.Token]float32{}}
-	for tok := range llama.Token(m.Vocab().NTokens()) {
-		if m.Vocab().IsEOG(tok) {
-			noEnd.LogitBias[tok] = float32(math.Inf(-1))
-		}
-	}
+	noEnd := llama.SamplerParams{Seed: 7, Temperature: 1, LogitBias: withoutEOG(m)}
 	const n = 20
 
 	one := newContext(t, m, params)
@@ -133,4 +141,17 @@ func TestDecodeSteps(t *testing.T) {
 			require.ErrorIs(t, c.DecodeSteps(b, rows, n), llama.ErrInvalidParam)
 		}
 	})
+}
+
+// TestDecodeStepsEndWithPositions: steps do not go on behind the last position that the model knows.
+func TestDecodeStepsEndWithPositions(t *testing.T) {
+	m := loadFixture(t, fixture.GPT2())
+	c := newContext(t, m, llama.ContextParams{NCtx: fixture.NCtx + 256, NBatch: fixture.NCtx, NUBatch: fixture.NCtx})
+	s := newSampler(t, m, llama.SamplerParams{LogitBias: withoutEOG(m)})
+	require.NoError(t, c.Decode(batchOf(t, slices.Repeat([]llama.Token{300}, fixture.NCtx-2), 0, 0)))
+	rows := []llama.SampleRow{{Index: 0, Sampler: s}}
+	require.NoError(t, c.DecodeSteps(batchOf(t, []llama.Token{300}, fixture.NCtx-2, 0), rows, 10))
+	require.NoError(t, rows[0].Err)
+	require.Len(t, rows[0].Tokens, 2)
+	require.EqualValues(t, fixture.NCtx-1, c.Memory().PosMax(0))
 }

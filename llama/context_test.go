@@ -290,8 +290,8 @@ func TestDecodeSampleRows(t *testing.T) {
 	require.NoError(t, rows[1].Err)
 	require.ErrorIs(t, rows[2].Err, llama.ErrInvalidParam)
 	require.ErrorIs(t, rows[3].Err, llama.ErrClosed)
-	require.NoError(t, rows[4].Err, "a sampler may serve two rows")
-	require.Equal(t, rows[1].Token, rows[4].Token)
+	require.ErrorIs(t, rows[4].Err, llama.ErrInUse, "rows are sampled at the same time")
+	require.NoError(t, c.DecodeSample(batchOf(t, []llama.Token{3}, 2, 0), []llama.SampleRow{{Index: 0, Sampler: good}}), "but the first one has let go")
 }
 
 func TestDecodeSampleDoesNotAllocate(t *testing.T) {

@@ -2,9 +2,7 @@ package llama
 
 import (
 	"bufio"
-	"cmp"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -270,40 +268,11 @@ type ggufHead struct {
 
 // checkGGUF refuses metadata for which llama.cpp would abort the process.
 func checkGGUF(r io.Reader, size int64) (head ggufHead, err error) {
-	kv, tensors, err := readGGUF(r, size)
+	p, err := readPart(r, size)
 	if err != nil {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return head, fmt.Errorf("it ends within its head: incomplete download?")
-		}
 		return head, err
 	}
-	if t, ok := kv["general.type"]; ok && t.kind == ggufString && t.s != "model" {
-		return head, fmt.Errorf("it holds a %.40q, not a model", t.s)
-	}
-	arch, ok := kv["general.architecture"]
-	if !ok || arch.kind != ggufString || arch.s == "" {
-		return head, fmt.Errorf("it names no architecture")
-	}
-	if v, ok := kv["general.alignment"]; ok && (v.kind != ggufU32 || v.n < ggufAlignment || v.n > 1<<20 || v.n&(v.n-1) != 0) {
-		return head, fmt.Errorf("general.alignment is %d: want a power of two from %d on", v.n, ggufAlignment)
-	}
-	h := hyperparams{kv: kv, tensors: tensors, arch: arch.s}
-	head = ggufHead{arch: arch.s, nVocab: int64(kv["tokenizer.ggml.tokens"].length)}
-	head.fileType = -1
-	if v, ok := kv["general.file_type"]; ok && v.kind == ggufU32 {
-		head.fileType = int32(v.n)
-	}
-	head.quantised = slices.ContainsFunc(tensors, func(t ggufTensor) bool { return !slices.Contains(floatTypes, t.kind) })
-	head.output = slices.ContainsFunc(tensors, func(t ggufTensor) bool { return t.name == "output.weight" })
-	if err := h.check(); err != nil {
-		return head, err
-	}
-	for i := range tensors {
-		if err := cmp.Or(tensors[i].check(), tensors[i].fits(size)); err != nil {
-			return head, err
-		}
-	}
-	return head, h.checkArch()
+	return checkParts([]ggufPart{p})
 }
 
 // hyperparams are the metadata of one architecture, and the tensors of its file.

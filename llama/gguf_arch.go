@@ -41,6 +41,13 @@ func (h *hyperparams) checkArch() error {
 			return fmt.Errorf("qwen3.rope.dimension_count is %d: want the heads' %d", rot, key)
 		}
 		switch h.arch {
+		case "bert":
+			if key*heads != width {
+				return fmt.Errorf("bert.attention.key_length is %d, and %d heads: want the embedding_length of %d together", key, heads, width)
+			}
+			if key != value {
+				return fmt.Errorf("bert.attention.key_length is %d, and value_length %d", key, value)
+			}
 		case "jamba":
 			if key != width/heads || value != key {
 				return fmt.Errorf("%s.attention.key_length is %d and value_length %d: want %d", h.arch, key, value, width/heads)
@@ -63,6 +70,11 @@ func (h *hyperparams) checkArch() error {
 	for key, least := range map[string]int64{"ssm.conv_kernel": 1, "ssm.inner_size": 1, "ssm.state_size": 1, "ssm.time_step_rank": 1, "shortconv.l_cache": 2} {
 		if n, _ := one(key, least); n < least {
 			return fmt.Errorf("%s.%s is %d: want at least %d", h.arch, key, n, least)
+		}
+	}
+	if v, ok := h.kv["lfm2.attention.causal"]; ok && h.arch == "lfm2" && v.n == 0 {
+		if n, _ := one("shortconv.l_cache", 0); n%2 == 0 { // a window around a token has a middle
+			return fmt.Errorf("lfm2.shortconv.l_cache is %d without causal attention: want an odd number", n)
 		}
 	}
 	projects := func(t ggufTensor) bool { return strings.HasPrefix(t.name, "dense_") }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -64,6 +65,51 @@ func TestLoadModelRefusesFiles(t *testing.T) {
 		_, err := llama.LoadModel(context.Background(), "a\x00b", llama.ModelParams{})
 		require.ErrorIs(t, err, llama.ErrInvalidParam)
 	})
+}
+
+// TestSplitModel: each part of a split model is looked at.
+func TestSplitModel(t *testing.T) {
+	whole := fixture.Llama(2)
+	split := func(change func(second *fixture.File)) string {
+		first, second := *whole, *whole
+		first.Tensors, second.Tensors = whole.Tensors[:5], slices.Clone(whole.Tensors[5:])
+		second.KV = nil
+		parts := []*fixture.File{&first, &second}
+		for i := range parts {
+			parts[i] = parts[i].With("split.no", uint16(i)).With("split.count", uint16(2)).With("split.tensors.count", int32(len(whole.Tensors)))
+		}
+		if change != nil {
+			change(parts[1])
+		}
+		dir := t.TempDir()
+		for i, part := range parts {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, fmt.Sprintf("m-%05d-of-00002.gguf", i+1)), part.Bytes(), 0o600))
+		}
+		return filepath.Join(dir, "m-00001-of-00002.gguf")
+	}
+	m, err := llama.LoadModel(t.Context(), split(nil), llama.ModelParams{})
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	for text, change := range map[string]func(*fixture.File){
+		"not part 2":        func(f *fixture.File) { *f = *f.With("split.no", uint32(1)) }, // ended the process
+		"general.alignment": func(f *fixture.File) { *f = *f.With("general.alignment", uint32(7)) },
+		"not part 2 of":     func(f *fixture.File) { *f = *f.With("split.no", nil) },
+	} {
+		err := llama.Verify(split(change))
+		require.ErrorIs(t, err, llama.ErrModelFormat, text)
+		require.ErrorContains(t, err, text)
+	}
+	path := split(nil)
+	second := strings.Replace(path, "-00001-", "-00002-", 1)
+	info, err := os.Stat(second)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(second, info.Size()-64))
+	require.ErrorContains(t, llama.Verify(path), "not within the file bounds")
+	require.NoError(t, os.Remove(second))
+	require.ErrorIs(t, llama.Verify(path), fs.ErrNotExist)
+	renamed := filepath.Join(t.TempDir(), "m.gguf")
+	require.NoError(t, os.Rename(path, renamed))
+	require.ErrorContains(t, llama.Verify(renamed), "name the first one")
 }
 
 // headMutations are values that a broken or hostile file may have.

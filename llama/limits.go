@@ -8,25 +8,6 @@ import (
 // maxNesting is the deepest nesting of brackets in grammars, templates and JSON, and of blocks in templates: llama.cpp recurses once per level.
 const maxNesting = 100
 
-// maxAnswerNesting is the deepest nesting of brackets in a model's answer, for which llama.cpp's parser recurses, too.
-const maxAnswerNesting = 500
-
-// nestsDeeper counts brackets without regard to quotes, since what is quoted depends on the answer's format.
-func nestsDeeper(text string, limit int) bool {
-	depth := 0
-	for i := range len(text) {
-		switch text[i] {
-		case '[', '{':
-			if depth++; depth > limit {
-				return true
-			}
-		case ']', '}':
-			depth = max(depth-1, 0)
-		}
-	}
-	return false
-}
-
 // checkJSON refuses what is not one JSON value, or nested too deeply.
 func checkJSON(raw []byte) error {
 	depth := 0

@@ -116,7 +116,8 @@ func (m *Memory) stateHead(kind string) (stateHead, error) {
 }
 
 // Load replaces the state of all sequences by one that Save has written, and reads no further. Only load what can be trusted:
-// the checksum finds what is broken, not what somebody has made up. After an error, other than of r, the memory is empty.
+// the checksum finds what is broken, not what somebody has made up. What is refused leaves the memory as
+// it was; only where llama.cpp itself finds fault with the state is it empty.
 //
 // # Errors
 //
@@ -141,7 +142,8 @@ func (m *Memory) Load(r io.Reader) error {
 	return nil
 }
 
-// LoadSeq gives a sequence what SaveSeq has written, in place of what it has. After an error, other than of r, it is empty.
+// LoadSeq gives a sequence what SaveSeq has written, in place of what it has. What is refused leaves it as it was; only where llama.cpp
+// itself finds fault with the state is it empty.
 //
 // # Errors
 //

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"strings"
 	"sync"
 
@@ -121,29 +120,6 @@ func (pl *plan) load(ctx context.Context, p ModelParams) (*Model, error) {
 		m.meta[f[0]] = f[1]
 	}
 	return m, nil
-}
-
-// checkModelFile opens the file, so that what the file system says is said before llama.cpp says less.
-func checkModelFile(path string) (head ggufHead, err error) {
-	if strings.ContainsRune(path, 0) {
-		return head, errorf(ErrInvalidParam, "the model's path contains a NUL byte")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return head, fmt.Errorf("llama: load: %w", err)
-	}
-	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return head, fmt.Errorf("llama: load: %w", err)
-	}
-	if !st.Mode().IsRegular() {
-		return head, errorf(ErrModelFormat, "load %s: not a regular file", path)
-	}
-	if head, err = checkGGUF(f, st.Size()); err != nil {
-		return head, errorf(ErrModelFormat, "load %s: %v", path, err)
-	}
-	return head, nil
 }
 
 // callRecovered runs f and returns what it panicked with.

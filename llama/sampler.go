@@ -18,7 +18,6 @@ type Sampler struct {
 	// owner is who uses the sampler now, so that misuse by two goroutines is an error instead of corrupt memory.
 	owner  atomic.Pointer[Context]
 	closed bool // guarded by owner
-	held   int  // rows of the owner's current call
 }
 
 // self marks calls that need no context.
@@ -59,7 +58,7 @@ func newSampler(m *Model, p *SamplerParams, np *native.SamplerParams) (*Sampler,
 	return &Sampler{model: m, seed: np.Seed, native: ns}, nil
 }
 
-// hold takes the sampler for a call of c; the same call may take it several times.
+// hold takes the sampler for a call of c.
 func (s *Sampler) hold(c *Context) error {
 	if s == nil {
 		return ErrClosed
@@ -67,25 +66,17 @@ func (s *Sampler) hold(c *Context) error {
 	if c != self && s.model != c.model {
 		return errorf(ErrInvalidParam, "the sampler belongs to another model than the context")
 	}
-	if !s.owner.CompareAndSwap(nil, c) && (c == self || s.owner.Load() != c) {
-		return errorf(ErrInUse, "another goroutine uses the sampler")
+	if !s.owner.CompareAndSwap(nil, c) {
+		return errorf(ErrInUse, "another goroutine or another row uses the sampler")
 	}
 	if s.closed {
 		s.letGo()
 		return ErrClosed
 	}
-	s.held++
 	return nil
 }
 
-func (s *Sampler) letGo() {
-	if s.held > 0 {
-		s.held--
-	}
-	if s.held == 0 {
-		s.owner.Store(nil)
-	}
-}
+func (s *Sampler) letGo() { s.owner.Store(nil) }
 
 // use takes sampler and model for a call without a context.
 func (s *Sampler) use() (done func(), err error) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/flock"
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/native"
 	llamacpp "github.com/lm-sandbox/lm-sandbox/third_party/llama.cpp"
 )
@@ -84,7 +85,7 @@ const (
 // on some CPUs. It writes the file with other types of weights, measures both by turns, and keeps the one with the fastest
 // prefill within the bounds. What it found is kept for the file, llama.cpp's version, the CPU and p; the next call answers at
 // once. It takes a minute for a small model on an idle machine, needs memory and disk for all that is tried and for two bytes
-// for each weight, and measures the CPU only.
+// for each weight, and measures the CPU only. Who tunes the same file in the same way meanwhile waits for it.
 //
 // # Errors
 //
@@ -112,6 +113,16 @@ func Tune(ctx context.Context, path string, p TuneParams) (*TuneResult, error) {
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("llama: tune: %w", err)
+	}
+	unlock, err := flock.Lock(ctx, filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("llama: tune: %w", err)
+	}
+	defer unlock()
+	if !p.Again { // somebody may have tuned meanwhile
+		if r := readTuned(dir, path); r != nil {
+			return r, nil
+		}
 	}
 	types := slices.DeleteFunc(slices.Clone(p.Types), func(t string) bool { return head.fileType == ftypes[t] && head.quantised })
 	r, err := p.try(ctx, path, dir, types, head.quantised)

@@ -5,10 +5,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 	"github.com/lm-sandbox/lm-sandbox/llama/internal/fixture"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -59,6 +61,32 @@ func TestTune(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, r.Path, m.Path())
 	require.NoError(t, m.Close())
+}
+
+// TestTuneTogether: who asks while another one tunes gets what that one finds.
+func TestTuneTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "q4_1.gguf")
+	require.NoError(t, llama.Quantize(t.Context(), fixture.Llama(1).Write(t), path, llama.QuantizeParams{Type: "Q4_1", Pure: true}))
+	p := llama.TuneParams{Dir: t.TempDir(), MaxKL: 1, MinDecode: 1e-9, Rounds: 1, NThreads: 1}
+	var results [3]*llama.TuneResult
+	var all sync.WaitGroup
+	for i := range results {
+		all.Go(func() {
+			var err error
+			results[i], err = llama.Tune(t.Context(), path, p)
+			assert.NoError(t, err)
+		})
+	}
+	all.Wait()
+	measured := 0
+	for _, r := range results {
+		require.NotNil(t, r)
+		require.Equal(t, results[0].Path, r.Path)
+		if !r.Cached {
+			measured++
+		}
+	}
+	require.Equal(t, 1, measured)
 }
 
 // Of a Q4_1 file Q8_0 is the same weights, nearly.
@@ -129,7 +157,7 @@ func TestTuneRefused(t *testing.T) {
 			c.p.Dir = t.TempDir()
 			_, err := llama.Tune(c.ctx, c.path, c.p)
 			require.ErrorIs(t, err, c.want)
-			kept, err := filepath.Glob(filepath.Join(c.p.Dir, "*", "*"))
+			kept, err := filepath.Glob(filepath.Join(c.p.Dir, "*", "*.*")) // not the lock
 			require.NoError(t, err)
 			require.Empty(t, kept)
 		})

@@ -1,6 +1,6 @@
 package llama
 
-// Verify reads the head of a GGUF file and refuses what could not be loaded, or would end the process: llama.cpp asserts much of
+// Verify reads the head of a GGUF file, and of the other parts of a split model, and refuses what could not be loaded, or would end the process: llama.cpp asserts much of
 // what it reads. [LoadModel] asks it first. It reads no weights and takes milliseconds.
 //
 // For the architectures llama, gemma3, mamba, jamba, lfm2, bert, t5 and qwen3 no file is known that Verify accepts and that ends the

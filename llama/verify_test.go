@@ -57,6 +57,9 @@ func TestVerifyRefuses(t *testing.T) {
 		{"no tensor enc.blk.0.attn_rel_b.weight", without(fixture.T5(), "enc.blk.0.attn_rel_b.weight")},
 		{"rope.dimension_count is 25", fixture.LFM2().With("lfm2.embedding_length", uint32(100))},
 		{"shortconv.l_cache is 1", fixture.LFM2().With("lfm2.shortconv.l_cache", uint32(1))},
+		{"shortconv.l_cache is 8 without", fixture.LFM2().With("lfm2.shortconv.l_cache", uint32(8)).With("lfm2.attention.causal", false)},
+		{"bert.attention.key_length is 2, and 4 heads", bert.With("bert.attention.key_length", uint32(2))},
+		{"rope.dimension_count is 4: want the heads' 8", fixture.CausalReranker().With("qwen3.rope.dimension_count", uint32(4))},
 	} {
 		err := llama.Verify(tt.file.Write(t))
 		require.ErrorIs(t, err, llama.ErrModelFormat, tt.text)

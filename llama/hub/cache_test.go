@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/flock"
 )
 
 func TestPullOfPath(t *testing.T) {
@@ -283,7 +285,7 @@ func TestWaitForAnotherPullCanBeCancelled(t *testing.T) {
 	require.NoError(t, err)
 	held := filepath.Join(dir, urlDir(r.url))
 	require.NoError(t, os.MkdirAll(held, 0o755))
-	unlock, err := lock(t.Context(), filepath.Join(held, lockName))
+	unlock, err := flock.Lock(t.Context(), filepath.Join(held, lockName))
 	require.NoError(t, err)
 	defer unlock()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/lm-sandbox/lm-sandbox/llama/internal/flock"
 )
 
 // puller does the work of one Pull.
@@ -88,7 +90,7 @@ func (p *puller) pull(ctx context.Context, r reference) (Model, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Model{}, fmt.Errorf("the model cache: %w; set XDG_CACHE_HOME to a directory of yours", asDiskFull(err, p.dir, t.size()))
 	}
-	unlock, err := lock(ctx, filepath.Join(dir, lockName))
+	unlock, err := flock.Lock(ctx, filepath.Join(dir, lockName))
 	if err != nil {
 		return Model{}, asDiskFull(err, dir, t.size())
 	}

@@ -3,12 +3,8 @@
 package hub
 
 import (
-	"context"
-	"errors"
 	"os/exec"
 )
-
-func lock(context.Context, string) (func(), error) { return nil, errors.ErrUnsupported }
 
 func freeSpace(string) int64 { return -1 }
 

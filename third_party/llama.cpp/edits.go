@@ -21,7 +21,7 @@ var (
 )
 
 // Edits are all changes, one for each file.
-var Edits = []Edit{maskedCells, q41, untouched}
+var Edits = []Edit{maskedCells, q41, untouched, depth}
 
 // maskedCells is about cells that a token does not see, which is most of a cache that
 // many sequences share: what is masked out is -inf, 0xFC00 in half precision, and need
@@ -79,3 +79,17 @@ var untouched = Edit{File: "ggml/src/ggml-backend.cpp", Library: "libggml-base.a
 `,
 	},
 }}
+
+// depth bounds the recursion of the parser of answers, which a model's text or a message that is continued would else
+// drive through the end of the stack. It counts calls: a level of JSON is 14 of them and 3 KB.
+var depth = Edit{File: "common/peg-parser.cpp", Library: "libllama-common.a", Inserts: []Insert{{
+	Before: "    // Execute parser\n",
+	Text: `    struct lm_level {
+        int & depth;
+        ~lm_level() { depth--; }
+    } lm_level{ctx.parse_depth};
+    if (++ctx.parse_depth > 8000) {
+        throw std::runtime_error("nested too deeply");
+    }
+`,
+}}}

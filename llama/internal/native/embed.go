@@ -7,7 +7,10 @@ package native
 */
 import "C"
 
-import "unsafe"
+import (
+	"slices"
+	"unsafe"
+)
 
 func floats(s []float32) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(s))) }
 
@@ -23,8 +26,7 @@ func (c Context) EmbeddingSeq(seq int32, dst []float32) error {
 	return toError(C.lm_embedding_seq(c.p, C.int32_t(seq), floats(dst), C.int32_t(len(dst)), &cerr), cerr)
 }
 
-// Encode is llama_encode of a batch in flat arrays, within the call.
+// Encode is llama_encode of a batch in flat arrays, on the context's thread as Decode.
 func (c Context) Encode(token, pos, seq []int32) error {
-	var cerr *C.char
-	return toError(C.lm_encode(c.p, ptr32(token), ptr32(pos), ptr32(seq), C.int32_t(len(token)), &cerr), cerr)
+	return c.Decode(token, pos, seq, slices.Repeat([]int8{1}, len(token)), nil, 0)
 }

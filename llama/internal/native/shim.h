@@ -155,11 +155,11 @@ void    lm_context_hold(lm_context * c, bool on);
 // Begins llama_decode of a batch in flat arrays of n entries, each token in exactly one sequence; then for each row: sample
 // at row.index with row.sampler and accept the token into it. Where every token has its row, that is done up to n_steps times:
 // the sampled tokens are the next batch, until one of them ends the generation, a row fails, or lm_context_hold. The arrays
-// are copied. All of it runs on the context's own thread, which writes one byte to done_fd when it is done; until then, of the
+// are copied. 0 steps mean llama_encode, without rows. All of it runs on the context's own thread, which writes one byte to done_fd when it is done; until then, of the
 // functions here only lm_context_abort and lm_context_hold may be called with the context or the samplers.
 int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, const int8_t * logits, int32_t n,
                         const lm_row * rows, int32_t n_rows, int32_t n_steps);
-// After that byte: the result of the first llama_decode, and the rows' results. A later one that failed has left no trace.
+// After that byte: the result of the first llama_decode, and the rows' results. Of a later one that failed nothing is said.
 int32_t lm_decode_finish(lm_context * c, lm_row * rows, int32_t n_rows);
 // What the last failed decode said; valid until the next one. (An out parameter would cost Go an allocation per step.)
 const char * lm_decode_error_c_str(const lm_context * c);
@@ -176,8 +176,6 @@ int32_t lm_logits_at(lm_context * c, int32_t index, float ** out, char ** err);
 int32_t lm_embeddings(lm_context * c, int32_t first, int32_t n, float * out, int32_t n_embd, char ** err);
 // The pooled embedding of a sequence of the last decode: n floats, n_embd_out, or n_cls_out where the context ranks.
 int32_t lm_embedding_seq(lm_context * c, int32_t seq, float * out, int32_t n, char ** err);
-// llama_encode of n tokens, on the calling thread.
-int32_t lm_encode(lm_context * c, const int32_t * token, const int32_t * pos, const int32_t * seq, int32_t n, char ** err);
 
 // Memory operations: false when the memory refuses, or could not allocate.
 bool lm_memory_clear(lm_context * c, bool data);

@@ -42,9 +42,10 @@ static int32_t decode_batch(lm_context * c, char ** err) {
         b.logits      = c->logits.data();
 
         lm::log_capture log;
-        const int32_t   ret = llama_decode(c->ctx, b);
+        const bool      encode = c->n_steps == 0;
+        const int32_t   ret    = encode ? llama_encode(c->ctx, b) : llama_decode(c->ctx, b);
         if (ret < 0) {
-            return lm::fail(ret, log.text("llama_decode failed"), err);
+            return lm::fail(ret, log.text(encode ? "llama_encode failed" : "llama_decode failed"), err);
         }
         return ret;
     });
@@ -221,7 +222,7 @@ int32_t lm_decode_start(lm_context * c, const int32_t * token, const int32_t * p
             c->seq_ptr[i] = &c->seq[i];
         }
         c->rows.assign(rows, rows + n_rows);
-        c->n_steps = n_rows == n ? n_steps : 1;
+        c->n_steps = n_rows == n ? n_steps : std::min(n_steps, 1);
         size_t n_sampled = 0, n_probs = 0;
         for (const lm_row & r : c->rows) {
             n_sampled += c->n_steps + r.n_draft;

@@ -29,12 +29,15 @@ struct llama_sampler_deleter {
     void operator()(llama_sampler * s) { llama_sampler_free(s); }
 };
 
-void check_grammar(const llama_model * m, const std::string & gbnf) {
+using grammar_ptr = std::unique_ptr<llama_sampler, llama_sampler_deleter>;
+
+grammar_ptr check_grammar(const llama_model * m, const std::string & gbnf) {
     lm::log_capture log;
-    std::unique_ptr<llama_sampler, llama_sampler_deleter> g(llama_sampler_init_grammar(llama_model_get_vocab(m), gbnf.c_str(), "root"));
+    grammar_ptr     g(llama_sampler_init_grammar(llama_model_get_vocab(m), gbnf.c_str(), "root"));
     if (g == nullptr) {
         throw lm::grammar_error(log.text("failed to parse grammar"));
     }
+    return g;
 }
 
 // The texts of a list that has a NUL after each.
@@ -102,6 +105,36 @@ class token_budget {
 
 std::mutex                  token_budget::mutex;
 std::vector<token_budget *> token_budget::all;
+
+// What the prompt has of the answer already, which may be a message that is continued, passes through the grammar in
+// common_sampler_init: that ends the process for an end of generation, and leaks where the grammar refuses a token. So a
+// grammar of our own is asked first.
+void check_beginning(lm_sampler * s, llama_sampler * grammar) {
+    const common_params_sampling & p = s->params;
+    if (grammar == nullptr || p.grammar_lazy || !common_grammar_needs_prefill(p.grammar) || p.generation_prompt.empty()) {
+        return;
+    }
+    const llama_vocab * vocab  = llama_model_get_vocab(s->model);
+    const llama_tokens  tokens = common_tokenize(vocab, p.generation_prompt, false, true);
+    for (size_t i = 0; i < tokens.size(); i++) {
+        const std::string piece = common_token_to_piece(vocab, tokens[i], true);
+        if (i == 0 && std::isspace(static_cast<unsigned char>(piece[0])) && !std::isspace(static_cast<unsigned char>(p.generation_prompt[0]))) {
+            continue; // as there
+        }
+        if (llama_vocab_is_eog(vocab, tokens[i])) {
+            throw lm::grammar_error("the answer's beginning, in the prompt, has the text of a token that ends it: " + piece);
+        }
+        token_budget budget(s);
+        try {
+            llama_sampler_accept(grammar, tokens[i]);
+        } catch (const std::bad_alloc &) {
+            throw;
+        } catch (const std::exception &) {
+            throw lm::grammar_error("the grammar or schema refuses the answer's beginning, which is in the prompt, at: " + piece);
+        }
+        budget.check();
+    }
+}
 
 common_sampler_ptr init(const llama_model * m, const common_params_sampling & params) {
     common_params_sampling p = params; // init may change it
@@ -383,9 +416,10 @@ int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sa
             sp.logit_bias.push_back({p->bias_token[i], p->bias[i]});
         }
 
+        grammar_ptr grammar;
         if (p->n_grammar > 0) {
             const std::string gbnf(p->grammar, p->n_grammar);
-            check_grammar(m, gbnf); // before common_sampler_init, which leaks when it throws
+            grammar = check_grammar(m, gbnf); // before common_sampler_init, which leaks when it throws
             const auto kind = p->grammar_kind == LM_GRAMMAR_TOOLS    ? COMMON_GRAMMAR_TYPE_TOOL_CALLS
                               : p->grammar_kind == LM_GRAMMAR_SCHEMA ? COMMON_GRAMMAR_TYPE_OUTPUT_FORMAT
                                                                      : COMMON_GRAMMAR_TYPE_USER;
@@ -423,6 +457,7 @@ int32_t lm_sampler_new(const llama_model * m, const lm_sampler_params * p, lm_sa
         auto s = std::make_unique<lm_sampler>();
         s->model  = m;
         s->params = std::move(sp);
+        check_beginning(s.get(), grammar.get());
         s->smpl   = init(m, s->params);
         s->argmax = is_argmax(s->params, vocab);
         s->plain  = !s->argmax && s->params.grammar.empty() && s->params.reasoning_budget_end.empty();
