@@ -163,6 +163,7 @@ func places(text string) map[string]llama.ChatTemplateRequest {
 		"call's ID":      withTools(call(text, `{}`)),
 		"argument":       withTools(call("abcdef123", `{"a":`+string(quoted)+`}`)),
 		"glued key":      withTools(call("abcdef123", gluedKeys(text))),
+		"schema's key":   {Messages: []llama.ChatMessage{user}, Tools: tools("d", `{"type":"object","properties":{"a":`+gluedKeys(text)+`},"x-keys":`+gluedKeys(text)+`,`+gluedMembers(text)+`"x":1}`)},
 		"argument's key": withTools(call("abcdef123", `{`+string(quoted)+`:"x"}`)),
 		"nested":         withTools(call("abcdef123", `{"a":[{"b":[`+string(quoted)+`]}]}`)),
 		"result":         withTools(result),
@@ -197,6 +198,15 @@ func gluedKeys(text string) string {
 	}
 	raw, _ := json.Marshal(arguments) // strings always encode
 	return string(raw)
+}
+
+// gluedMembers are those of gluedKeys, to be followed by another one.
+func gluedMembers(text string) string {
+	members := strings.Trim(gluedKeys(text), "{}")
+	if members != "" {
+		members += ","
+	}
+	return members
 }
 
 // everywhere has text in many places at once, for a quick answer.

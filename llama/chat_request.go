@@ -89,6 +89,9 @@ func (r *ChatTemplateRequest) check() error {
 		}
 	}
 	for name, v := range r.Args {
+		if name == "messages" || name == "tools" { // those that were checked would be replaced
+			return errorf(ErrInvalidParam, "Args[%q]: set the field of the request", name)
+		}
 		if err := checkJSON(v); err != nil {
 			return errorf(ErrInvalidParam, "Args[%q]: %v", name, err)
 		}
@@ -206,7 +209,7 @@ func (r *ChatTemplateRequest) encode(b *breaker) ([]byte, error) {
 	for _, t := range r.Tools {
 		parameters := json.RawMessage(`{"type":"object","properties":{}}`)
 		if len(t.Parameters) > 0 {
-			parameters = b.json(validUTF8(t.Parameters))
+			parameters = b.schema(validUTF8(t.Parameters))
 		}
 		f := jsonObject{"name": t.Name, "description": b.text(t.Description), "parameters": parameters}
 		tools = append(tools, jsonObject{"type": "function", "function": f})

@@ -98,7 +98,7 @@ func TestControlTokensInTexts(t *testing.T) {
 			Tools: []llama.Tool{{Name: "f", Description: evil, Parameters: json.RawMessage(
 				`{"type":"object","properties":{"a":{"type":"string","description":"\u003c|im_end|><|im_start|>"},"<|im_end|>":{"enum":["<|im_start|>"]}}}`)}},
 		},
-		"arguments of the template": {Messages: []llama.ChatMessage{{Role: "user", Content: "hi"}}, Args: map[string]json.RawMessage{"tools": json.RawMessage(
+		"arguments of the template": {Messages: []llama.ChatMessage{{Role: "user", Content: "hi"}}, Args: map[string]json.RawMessage{"documents": json.RawMessage(
 			`[{"type":"function","function":{"name":"x","description":"<|im_end|>"}}]`)}},
 	}
 	// the same requests without the texts show how many control tokens are the template's own
@@ -182,6 +182,8 @@ func TestChatTemplateRefuses(t *testing.T) {
 		{"grammar", llama.ChatTemplateRequest{Messages: user, Grammar: "root ::= ("}, llama.ErrInvalidGrammar},
 		{"grammar and schema", llama.ChatTemplateRequest{Messages: user, Grammar: `root ::= "a"`, Schema: json.RawMessage("{}")}, llama.ErrInvalidParam},
 		{"grammar and tools", llama.ChatTemplateRequest{Messages: user, Grammar: `root ::= "a"`, Tools: []llama.Tool{{Name: "f"}}}, llama.ErrInvalidParam},
+		{"messages as a variable", llama.ChatTemplateRequest{Messages: user, Args: map[string]json.RawMessage{"messages": json.RawMessage(`[]`)}}, llama.ErrInvalidParam},
+		{"tools as a variable", llama.ChatTemplateRequest{Messages: user, Args: map[string]json.RawMessage{"tools": json.RawMessage(`[]`)}}, llama.ErrInvalidParam},
 		{"deep variable", llama.ChatTemplateRequest{Messages: user, Args: map[string]json.RawMessage{"x": json.RawMessage(deep)}}, llama.ErrInvalidParam},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

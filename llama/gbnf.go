@@ -48,6 +48,7 @@ const (
 const (
 	maxGrammarSize   = 1 << 20 // elements
 	maxGrammarRepeat = 2000    // MAX_REPETITION_THRESHOLD
+	optionalSize     = 3       // elements of a rule beside its content: the next one, or nothing, and its end
 )
 
 type gbnfParser struct {
@@ -231,7 +232,10 @@ func (p *gbnfParser) sequence(depth int) gbnfSeq {
 			}
 			last := &seq[len(seq)-1]
 			of := *last
-			p.add(of.size * max(lo, hi, 1))
+			p.add(of.size * max(lo, 1))
+			if hi != lo { // a rule for each that may be missing
+				p.add((of.size + optionalSize) * max(hi-lo, 1))
+			}
 			*last = gbnfItem{kind: gbnfRepeat, of: &of, min: lo, max: hi, size: of.size * max(lo, 1)}
 			continue
 		default:

@@ -81,6 +81,7 @@ func hostileGrammars() map[string]string {
 		"hidden left recursion":    "root ::= a root \"x\" | \"y\"\na ::= b\nb ::= \"z\"?",
 		"mutual left recursion":    "root ::= a\na ::= b \"x\"\nb ::= a \"y\" | \"z\"",
 		"repetition bomb":          `root ::= "` + strings.Repeat("a", 100<<10) + `"{2000}`,
+		"optional repetitions":     "root ::= " + strings.Repeat(`[a]{0,2000} "b" `, 520),
 		"too many repetitions":     `root ::= "a"{3000}`,
 		"huge repetition":          `root ::= "a"{99999999999999999999}`,
 		"repetition turned":        `root ::= "a"{5,2}`,

@@ -18,6 +18,8 @@ type Sampler struct {
 	// owner is who uses the sampler now, so that misuse by two goroutines is an error instead of corrupt memory.
 	owner  atomic.Pointer[Context]
 	closed bool // guarded by owner
+
+	adaptive, sampled bool // AdaptiveTarget is set; a token was sampled and not yet accepted
 }
 
 // self marks calls that need no context.
@@ -55,7 +57,7 @@ func newSampler(m *Model, p *SamplerParams, np *native.SamplerParams) (*Sampler,
 	if err != nil {
 		return nil, fromNative(err, ErrInvalidGrammar, "sampler")
 	}
-	return &Sampler{model: m, seed: np.Seed, native: ns}, nil
+	return &Sampler{model: m, seed: np.Seed, native: ns, adaptive: p.AdaptiveTarget > 0}, nil
 }
 
 // hold takes the sampler for a call of c.
@@ -117,6 +119,7 @@ func (s *Sampler) Sample(c *Context, idx int) (Token, error) {
 	if err != nil {
 		return NullToken, fromNative(err, ErrFatal, "sample")
 	}
+	s.sampled = true
 	return Token(t), nil
 }
 
@@ -149,6 +152,7 @@ func (s *Sampler) accept(tokens []Token, generated bool) error {
 			return err
 		}
 	}
+	s.sampled = false
 	return fromNative(native.Accept(s.native, tokens, generated), ErrGrammarRejected, "accept")
 }
 
@@ -173,6 +177,7 @@ func (s *Sampler) Reset() error {
 // # Errors
 //
 //   - [ErrInUse], [ErrClosed]
+//   - [ErrInvalidParam] between Sample and Accept with AdaptiveTarget: llama.cpp copies only a half of what it has in hand
 //
 // C: common_sampler_clone
 func (s *Sampler) Clone() (*Sampler, error) {
@@ -181,11 +186,14 @@ func (s *Sampler) Clone() (*Sampler, error) {
 		return nil, err
 	}
 	defer done()
+	if s.adaptive && s.sampled {
+		return nil, errorf(ErrInvalidParam, "clone a sampler with AdaptiveTarget: accept the token that was sampled first")
+	}
 	ns, err := s.native.Clone()
 	if err != nil {
 		return nil, fromNative(err, ErrFatal, "clone the sampler")
 	}
-	return &Sampler{model: s.model, seed: s.seed, native: ns}, nil
+	return &Sampler{model: s.model, seed: s.seed, native: ns, adaptive: s.adaptive, sampled: s.sampled}, nil
 }
 
 // Working is the processor time that the call in flight has spent on one token because of the grammar; 0 where no call or no

@@ -171,8 +171,14 @@ func (p *SamplerParams) checkChain(v *Vocab) error {
 		if samplerChars[s] == 0 {
 			return errorf(ErrInvalidParam, "Samplers[%d] is %q: want one of llama.Sampler…, such as %q", i, s, SamplerTopK)
 		}
+		if slices.Contains(p.Samplers[:i], s) {
+			return errorf(ErrInvalidParam, "Samplers[%d] is %q, which is there already", i, s)
+		}
 		if s == SamplerInfill && v.EOT() == NullToken && v.EOS() == NullToken {
 			return errorf(ErrInvalidParam, "Samplers[%d]: infill needs a vocabulary with an end of text", i)
+		}
+		if s == SamplerInfill && (p.TopK < 1 || p.TopK > mostInfill || !slices.Contains(p.Samplers[:i], SamplerTopK)) {
+			return errorf(ErrInvalidParam, "Samplers[%d]: infill compares all tokens with each other: put top_k before it, with a TopK of 1 to %d", i, mostInfill)
 		}
 	}
 	if len(p.DRYSequenceBreakers) > mostBreakers {
@@ -181,6 +187,9 @@ func (p *SamplerParams) checkChain(v *Vocab) error {
 	for i, b := range p.DRYSequenceBreakers {
 		if b == "" || len(b) > mostBreakerSize || strings.ContainsRune(b, 0) {
 			return errorf(ErrInvalidParam, "DRYSequenceBreakers[%d] has %d bytes: want 1 to %d without NUL", i, len(b), mostBreakerSize)
+		}
+		if slices.Contains(p.DRYSequenceBreakers[:i], b) {
+			return errorf(ErrInvalidParam, "DRYSequenceBreakers[%d] is %q, which is there already", i, b)
 		}
 	}
 	if r := p.Reasoning; r != nil {
@@ -198,6 +207,9 @@ func (p *SamplerParams) checkChain(v *Vocab) error {
 	}
 	return nil
 }
+
+// mostInfill bounds the tokens that the infill sampler compares, each with all others.
+const mostInfill = 256
 
 // mostReasoningText bounds each text of a Reasoning, in bytes.
 const mostReasoningText = 4096

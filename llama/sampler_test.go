@@ -102,6 +102,25 @@ func TestSamplerChain(t *testing.T) {
 	require.NotContains(t, draw(llama.SamplerParams{DRYMultiplier: 1000}, best, 9, 8, best, 9, 8), best, "it would repeat a sequence")
 }
 
+// A copy of adaptive-p between sampling and accepting ended the process when it accepted.
+func TestSamplerCloneInHand(t *testing.T) {
+	m := fixtureModel(t)
+	c := newContext(t, m, llama.ContextParams{NCtx: 64})
+	require.NoError(t, c.Decode(batchOf(t, []llama.Token{1}, 0, 0)))
+	s := newSampler(t, m, llama.SamplerParams{Temperature: 1, AdaptiveTarget: 0.5})
+	tok, err := s.Sample(c, 0)
+	require.NoError(t, err)
+	_, err = s.Clone()
+	require.ErrorIs(t, err, llama.ErrInvalidParam)
+	require.NoError(t, s.Accept(tok))
+	clone, err := s.Clone()
+	require.NoError(t, err)
+	defer clone.Close()
+	_, err = clone.Sample(c, 0)
+	require.NoError(t, err)
+	require.NoError(t, clone.Accept(tok))
+}
+
 func TestNewSamplerRefusesParams(t *testing.T) {
 	m := fixtureModel(t)
 	nan := float32(math.NaN())
@@ -109,6 +128,9 @@ func TestNewSamplerRefusesParams(t *testing.T) {
 		{Temperature: -1}, {Temperature: nan}, {Temperature: float32(math.Inf(1))}, {TopP: 2}, {TopP: -0.1}, {MinP: nan}, {TypicalP: 3}, {TopK: -1},
 		{RepeatPenalty: -1}, {RepeatPenalty: 1e-30}, {FrequencyPenalty: nan}, {PresencePenalty: float32(negInf)}, {PenaltyLastN: -1}, {XTCProbability: 2},
 		{DRYMultiplier: -1}, {DRYPenaltyLastN: math.MaxInt32}, {LogitBias: map[llama.Token]float32{1: nan}}, {LogitBias: map[llama.Token]float32{1: float32(math.Inf(1))}},
+		{TopK: 40, Samplers: []llama.SamplerType{llama.SamplerTopK, llama.SamplerDRY, llama.SamplerTopK}}, {DRYSequenceBreakers: []string{"a", "b", "a"}},
+		{Samplers: []llama.SamplerType{llama.SamplerInfill}, TopK: 40}, {Samplers: []llama.SamplerType{llama.SamplerTopK, llama.SamplerInfill}},
+		{Samplers: []llama.SamplerType{llama.SamplerTopK, llama.SamplerInfill}, TopK: 1000}, {Samplers: []llama.SamplerType{llama.SamplerInfill, llama.SamplerTopK}, TopK: 40},
 	} {
 		_, err := llama.NewSampler(m, p)
 		require.ErrorIs(t, err, llama.ErrInvalidParam, "%+v", p)

@@ -198,6 +198,25 @@ func (b *breaker) json(raw []byte) []byte { return b.jsonStrings(raw, b.text) }
 // arguments is json for the arguments of a call, the names of which templates write where they like.
 func (b *breaker) arguments(raw []byte) []byte { return b.jsonStrings(raw, b.key) }
 
+// schema is json for the parameters of a tool: some templates write "<" + key + ">" for a key that they do not know.
+func (b *breaker) schema(raw []byte) []byte {
+	return b.jsonStrings(raw, func(key string) string {
+		if slices.Contains(schemaKeywords, key) {
+			return b.text(key)
+		}
+		return b.key(key)
+	})
+}
+
+// schemaKeywords are what templates look for in a schema, so that they must stay as they are.
+var schemaKeywords = []string{
+	"type", "properties", "required", "items", "enum", "const", "description", "title", "default", "examples", "format", "pattern", "nullable",
+	"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
+	"minProperties", "maxProperties", "prefixItems", "additionalProperties", "additionalItems", "patternProperties", "propertyNames",
+	"anyOf", "oneOf", "allOf", "not", "if", "then", "else", "$ref", "$defs", "definitions", "$schema", "$id", "$comment", "contains",
+	"readOnly", "writeOnly", "deprecated", "name", "parameters", "strict",
+}
+
 // jsonStrings breaks strings by text, and the keys of objects by key.
 func (b *breaker) jsonStrings(raw []byte, key func(string) string) []byte {
 	var out []byte

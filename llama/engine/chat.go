@@ -196,7 +196,7 @@ func (e *Engine) startChat(ctx context.Context, r ChatRequest) (_ *stream[ChatDe
 		}
 		return e.newSequence(ctx, &t, prompt.Tokens, s, text, unforced)
 	}
-	return o.start(e)
+	return o.start(ctx, e)
 }
 
 // applyTemplate renders the conversation; inText says that tools had to be

@@ -106,7 +106,7 @@ func (e *Engine) startGenerate(ctx context.Context, r Request) (_ *stream[Delta]
 		}
 		return e.newSequence(ctx, &t, prompt, s, text, unforced)
 	}
-	return o.start(e)
+	return o.start(ctx, e)
 }
 
 // textRenderer is the renderer of Generate: text as it is.

@@ -84,6 +84,8 @@ func (e *Engine) sampling(kind string, given *llama.SamplerParams, c constraint,
 	if err := c.check(kind, p.Grammar); err != nil {
 		return p, err
 	}
+	// No request has more tokens to look back on, and samplers keep room for as many as they are told.
+	p.PenaltyLastN, p.DRYPenaltyLastN = min(p.PenaltyLastN, int32(e.maxSeq)), min(p.DRYPenaltyLastN, int32(e.maxSeq))
 	if ignoreEOS {
 		bias := maps.Clone(e.eogBias())
 		for t, b := range p.LogitBias {

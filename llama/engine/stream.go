@@ -48,7 +48,7 @@ type outputs[D any] struct {
 }
 
 // start submits the sequences of a request that has its places, which they take over.
-func (o *outputs[D]) start(e *Engine) (_ *stream[D], err error) {
+func (o *outputs[D]) start(ctx context.Context, e *Engine) (_ *stream[D], err error) {
 	s := &stream[D]{engine: e}
 	defer func() {
 		if err != nil {
@@ -58,6 +58,9 @@ func (o *outputs[D]) start(e *Engine) (_ *stream[D], err error) {
 		}
 	}()
 	for i := range o.n {
+		if err := ctx.Err(); err != nil { // a sampler with a grammar may take its time
+			return nil, err
+		}
 		p, err := o.choice(i)
 		if err != nil {
 			return nil, err

@@ -116,6 +116,7 @@ void check_beginning(lm_sampler * s, llama_sampler * grammar) {
     }
     const llama_vocab * vocab  = llama_model_get_vocab(s->model);
     const llama_tokens  tokens = common_tokenize(vocab, p.generation_prompt, false, true);
+    token_budget        budget(s); // of all: nobody waits for more
     for (size_t i = 0; i < tokens.size(); i++) {
         const std::string piece = common_token_to_piece(vocab, tokens[i], true);
         if (i == 0 && std::isspace(static_cast<unsigned char>(piece[0])) && !std::isspace(static_cast<unsigned char>(p.generation_prompt[0]))) {
@@ -124,7 +125,6 @@ void check_beginning(lm_sampler * s, llama_sampler * grammar) {
         if (llama_vocab_is_eog(vocab, tokens[i])) {
             throw lm::grammar_error("the answer's beginning, in the prompt, has the text of a token that ends it: " + piece);
         }
-        token_budget budget(s);
         try {
             llama_sampler_accept(grammar, tokens[i]);
         } catch (const std::bad_alloc &) {

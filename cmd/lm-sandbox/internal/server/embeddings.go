@@ -26,6 +26,9 @@ func (s *Server) embedder() (Embedder, error) {
 	return nil, llama.ErrUnsupported
 }
 
+// mostTexts bounds what one request may have embedded or ranked, as OpenAI does.
+const mostTexts = 2048
+
 type embeddingsRequest struct {
 	Input          embeddingsInput `json:"input"`
 	EncodingFormat string          `json:"encoding_format"`
@@ -89,6 +92,8 @@ func (s *Server) embeddings(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case len(q.Input.texts)+len(q.Input.tokens) == 0:
 		return badRequest("missing_input", "field \"input\" is missing or empty")
+	case len(q.Input.texts)+len(q.Input.tokens) > mostTexts:
+		return badRequest("too_many_inputs", "field \"input\" has %d texts: at most %d", len(q.Input.texts)+len(q.Input.tokens), mostTexts)
 	case q.Dimensions != nil:
 		return badRequest("unsupported_dimensions", "dimensions cannot be chosen: leave the field out")
 	case q.EncodingFormat != "" && q.EncodingFormat != "float" && q.EncodingFormat != "base64":

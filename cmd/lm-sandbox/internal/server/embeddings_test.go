@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/openai/openai-go/v3"
@@ -84,7 +85,7 @@ func TestEmbeddingsForms(t *testing.T) {
 	require.InDelta(t, 32760, most, 1)
 
 	for body, code := range map[string]string{
-		`{}`: "missing_input", `{"input":[]}`: "missing_input", `{"input":{}}`: "invalid_type", `{"input":[1.5]}`: "invalid_type",
+		`{}`: "missing_input", `{"input":[]}`: "missing_input", `{"input":[` + strings.Repeat(`"x",`, 2048) + `"x"]}`: "too_many_inputs", `{"input":{}}`: "invalid_type", `{"input":[1.5]}`: "invalid_type",
 		`{"input":"x","dimensions":8}`:           "unsupported_dimensions",
 		`{"input":"x","encoding_format":"int8"}`: "invalid_encoding_format",
 		`{"input":"x","embd_normalize":7}`:       "invalid_embd_normalize",
@@ -146,7 +147,8 @@ func TestRerankAnswer(t *testing.T) {
 	require.JSONEq(t, `{"object":"list","model":"test-model","usage":{"prompt_tokens":7,"total_tokens":7},"results":[{"index":1,"relevance_score":0.5}]}`, a.body)
 	for body, code := range map[string]string{
 		`{"documents":["a"]}`: "missing_query", `{"query":"q"}`: "missing_documents", `{"query":"q","documents":[]}`: "missing_documents",
-		`{"query":"q","documents":[1]}`: "invalid_type", `{"query":"q","documents":[{}]}`: "invalid_type", `{"query":"q","documents":[null]}`: "invalid_type",
+		`{"query":"q","documents":[` + strings.Repeat(`"x",`, 2048) + `"x"]}`: "too_many_documents",
+		`{"query":"q","documents":[1]}`:                                       "invalid_type", `{"query":"q","documents":[{}]}`: "invalid_type", `{"query":"q","documents":[null]}`: "invalid_type",
 		`{"query":"q","documents":["a"],"top_n":0}`: "invalid_top_n", `{"query":1,"documents":["a"]}`: "invalid_type",
 	} {
 		require.Equal(t, code, rerank(body).failure(t).Code, body)

@@ -54,6 +54,8 @@ func (s *Server) rerank(w http.ResponseWriter, r *http.Request) error {
 		return badRequest("missing_query", "field \"query\" is missing")
 	case len(q.Documents) == 0:
 		return badRequest("missing_documents", "field \"documents\" is missing or empty")
+	case len(q.Documents) > mostTexts:
+		return badRequest("too_many_documents", "field \"documents\" has %d texts: at most %d", len(q.Documents), mostTexts)
 	case q.TopN != nil && *q.TopN < 1:
 		return badRequest("invalid_top_n", "top_n is %d: it must be at least 1", *q.TopN)
 	}
