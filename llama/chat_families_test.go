@@ -150,6 +150,7 @@ func places(text string) map[string]llama.ChatTemplateRequest {
 	resultID, resultName := call("abcdef123", `{}`), call("abcdef123", `{}`)
 	resultID[2].ToolCallID, resultName[2].Name = text, text
 	named := llama.ChatMessage{Role: "user", Content: "hi", Name: text}
+	keys := gluedKeys(text, "description", "enum", "required", "type")
 	all := map[string]llama.ChatTemplateRequest{
 		"system":         {Messages: []llama.ChatMessage{{Role: "system", Content: text}, user}},
 		"developer":      {Messages: []llama.ChatMessage{{Role: "developer", Content: text}, user}},
@@ -163,7 +164,7 @@ func places(text string) map[string]llama.ChatTemplateRequest {
 		"call's ID":      withTools(call(text, `{}`)),
 		"argument":       withTools(call("abcdef123", `{"a":`+string(quoted)+`}`)),
 		"glued key":      withTools(call("abcdef123", gluedKeys(text))),
-		"schema's key":   {Messages: []llama.ChatMessage{user}, Tools: tools("d", `{"type":"object","properties":{"a":`+gluedKeys(text)+`},"x-keys":`+gluedKeys(text)+`,`+gluedMembers(text)+`"x":1}`)},
+		"schema's key":   {Messages: []llama.ChatMessage{user}, Tools: tools("d", `{"type":"object","properties":{"a":`+keys+`},"x-keys":`+keys+`,`+keys[1:])},
 		"argument's key": withTools(call("abcdef123", `{`+string(quoted)+`:"x"}`)),
 		"nested":         withTools(call("abcdef123", `{"a":[{"b":[`+string(quoted)+`]}]}`)),
 		"result":         withTools(result),
@@ -187,10 +188,13 @@ func places(text string) map[string]llama.ChatTemplateRequest {
 }
 
 // gluedKeys are arguments named like the special texts without their first and last characters, which some templates add; for a
-// harmless text as many others.
-func gluedKeys(text string) string {
+// harmless text as many others. Keywords of schemas are left out where a template has tags of their names.
+func gluedKeys(text string, except ...string) string {
 	arguments := map[string]string{}
 	for _, s := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune("<>[]() ", r) }) {
+		if slices.Contains(except, s) {
+			continue
+		}
 		if !strings.ContainsAny(text, "<[") {
 			s = "harmless " + s
 		}
@@ -198,15 +202,6 @@ func gluedKeys(text string) string {
 	}
 	raw, _ := json.Marshal(arguments) // strings always encode
 	return string(raw)
-}
-
-// gluedMembers are those of gluedKeys, to be followed by another one.
-func gluedMembers(text string) string {
-	members := strings.Trim(gluedKeys(text), "{}")
-	if members != "" {
-		members += ","
-	}
-	return members
 }
 
 // everywhere has text in many places at once, for a quick answer.
@@ -224,6 +219,7 @@ func everywhere(text string) map[string]llama.ChatTemplateRequest {
 		"messages": mix("system", "argument", "reasoning", "result"),
 		"tools":    all["schema"],
 		"glued":    all["glued key"],
+		"keys":     all["schema's key"],
 		"prefill":  all["prefill"],
 	}
 }

@@ -214,7 +214,7 @@ var schemaKeywords = []string{
 	"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
 	"minProperties", "maxProperties", "prefixItems", "additionalProperties", "additionalItems", "patternProperties", "propertyNames",
 	"anyOf", "oneOf", "allOf", "not", "if", "then", "else", "$ref", "$defs", "definitions", "$schema", "$id", "$comment", "contains",
-	"readOnly", "writeOnly", "deprecated", "name", "parameters", "strict",
+	"readOnly", "writeOnly", "deprecated",
 }
 
 // jsonStrings breaks strings by text, and the keys of objects by key.
