@@ -38,6 +38,7 @@ func TestLoopOutputDoesNotDependOnNeighbours(t *testing.T) {
 func TestLoopPreemptsTheYoungestAndRecomputes(t *testing.T) {
 	d := newFakeDecoder(t, 64)
 	d.noEOG = true
+	d.gate = make(chan struct{})
 	l := startLoop(t, d, 16, 4)
 	r := rand.New(rand.NewPCG(7, 7))
 	var seqs []*sequence
@@ -46,6 +47,7 @@ func TestLoopPreemptsTheYoungestAndRecomputes(t *testing.T) {
 		seqs = append(seqs, s)
 		l.submit(s)
 	}
+	close(d.gate) // all are there before the first step has ended
 	for _, s := range seqs {
 		<-s.retired
 		require.NoError(t, s.err)
