@@ -140,7 +140,7 @@ var (
 	}
 	gpuDeps    = []string{"gpu", "github.com/NVIDIA/go-nvml/pkg/dl", "github.com/NVIDIA/go-nvml/pkg/nvml"}
 	engineDeps = []string{
-		"llama", "llama/engine", "llama/hub", "llama/internal/native", "third_party/llama.cpp",
+		"llama", "llama/engine", "llama/hub", "llama/internal/flock", "llama/internal/native", "third_party/llama.cpp",
 		"github.com/google/jsonschema-go/jsonschema", "golang.org/x/sys/unix",
 	}
 )
