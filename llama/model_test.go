@@ -128,6 +128,25 @@ func TestSetLogger(t *testing.T) {
 	require.Empty(t, silent.lines)
 }
 
+// TestSystemInfoTogether: llama.cpp has one string for all who ask.
+func TestSystemInfoTogether(t *testing.T) {
+	want, err := llama.SystemInfo()
+	require.NoError(t, err)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 500 {
+				got, err := llama.SystemInfo()
+				if err != nil || got != want {
+					t.Errorf("%+v, %v", got, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
 func TestSystemInfo(t *testing.T) {
 	s, err := llama.SystemInfo()
 	require.NoError(t, err)

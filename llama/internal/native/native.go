@@ -41,8 +41,14 @@ func Init() error { return initOnce() }
 // Version is the linked llama.cpp's own version.
 func Version() string { return C.GoString(C.lm_version_c_str()) }
 
-// SystemInfo lists the CPU features that the library was built for.
-func SystemInfo() string { return C.GoString(C.lm_system_info_c_str()) }
+var systemInfo sync.Mutex
+
+// SystemInfo lists the CPU features that the library was built for. llama.cpp writes it anew into one string at each call.
+func SystemInfo() string {
+	systemInfo.Lock()
+	defer systemInfo.Unlock()
+	return C.GoString(C.lm_system_info_c_str())
+}
 
 // NThreadsDefault is the thread count that llama.cpp's tools choose: the physical cores.
 func NThreadsDefault() int { return int(C.lm_n_threads_default()) }
