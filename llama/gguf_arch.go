@@ -113,6 +113,8 @@ func (h *hyperparams) someWindow(layers int64) bool {
 			}
 		}
 		return false
+	case v.kind == ggufArray:
+		return slices.ContainsFunc(v.ints[:min(int64(len(v.ints)), layers)], func(n int64) bool { return n != 0 })
 	default: // every n-th layer has none
 		return v.n != 1
 	}

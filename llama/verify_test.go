@@ -42,6 +42,7 @@ func TestVerifyRefuses(t *testing.T) {
 		{"jamba.attention.head_count is not the same", fixture.Jamba().With("jamba.attention.head_count", []int32{4, 100})},
 		{"says of no layer", fixture.Gemma3().With("gemma3.attention.sliding_window_pattern", []bool{false})},
 		{"says of no layer", fixture.Gemma3().With("gemma3.attention.sliding_window_pattern", uint32(1))},
+		{"says of no layer", fixture.Gemma3().With("gemma3.attention.sliding_window_pattern", []int32{})},
 		{"rope.dimension_count is 512", fixture.Gemma3().With("gemma3.rope.dimension_count", uint32(512))},
 		{"rope.dimension_count is 0", fixture.Gemma3().With("gemma3.rope.dimension_count", uint32(0))},
 		{"head_count_kv is not the same", fixture.Gemma3().With("gemma3.attention.head_count_kv", []int32{4, 36})},
