@@ -286,7 +286,7 @@ func (c *Context) DecodeSteps(b *Batch, rows []SampleRow, n int) error {
 			native.SetRow(&c.rows[len(c.rows)-1], r.Sampler.native, int32(r.Index), int32(r.Draft), int32(r.NProbs))
 		}
 	}
-	if len(b.pos) > 0 {
+	if n > 1 {
 		n = min(n, int(c.model.positions()-slices.Max(b.pos)))
 	}
 	c.outputs = c.outputs[:0]
