@@ -21,12 +21,14 @@ func ExampleEngine_Chat_prefill() {
 		{Role: "user", Content: "Which country has Paris as its capital?"},
 		{Role: "assistant", Content: "Paris is the capital city of"},
 	}
+	var content string
 	for d, err := range e.Chat(ctx, engine.ChatRequest{Messages: messages, MaxTokens: 1, Sampling: &llama.SamplerParams{}}) {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Printf("%q\n", d.Content)
+		content += d.Content // the last delta may have none, and only say how the answer ended
 	}
+	fmt.Printf("%q\n", content)
 	// Output: " France"
 }
 

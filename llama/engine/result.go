@@ -21,7 +21,7 @@ const (
 // Delta is a piece of the output of [Engine.Generate]. What arrives within 48 ms,
 // or while the consumer is busy, may be merged into one delta.
 type Delta struct {
-	// Text is valid UTF-8. Bytes of an unfinished character and text that may
+	// Text is valid UTF-8, and may be empty. Bytes of an unfinished character and text that may
 	// become a stop string are held back until they are decided.
 	Text string
 	// Tokens are the tokens sampled since the last delta, the end-of-generation
