@@ -19,10 +19,10 @@ type caller struct {
 	head *sequence // scratch of next: who of them is admitted first
 }
 
-// arrival is when a sequence arrived, a Priority counting as a wait of ageing.
+// arrival is when a sequence arrived, or arrived anew (see shift), a Priority counting as a wait of ageing.
 // So all orders by it are free of starvation.
 func (s *sequence) arrival() time.Time {
-	return s.submitted.Add(-time.Duration(s.priority) * ageing)
+	return s.arrived.Add(-time.Duration(s.priority) * ageing)
 }
 
 // submit puts a sequence at the end of the queue.
@@ -33,7 +33,7 @@ func (s *scheduler) submit(seq *sequence) {
 		s.callers[seq.caller] = c
 	}
 	c.live++
-	seq.by = c
+	seq.by, seq.arrived = c, seq.submitted
 	s.queue = append(s.queue, seq)
 }
 
@@ -78,12 +78,12 @@ func (s *scheduler) next(now time.Time) *sequence {
 		if held > 0 && s.need(seq) > s.quotaLeft(seq.by) {
 			continue // alone it fits: nothing longer is let in
 		}
-		turn := seq.submitted
+		turn := seq.arrived
 		if seq.by.turn.After(turn) {
 			turn = seq.by.turn
 		}
 		key := [3]int{-min(top, seq.priority+int(now.Sub(turn)/ageing)), 1, held}
-		if !seq.started.IsZero() {
+		if !seq.started.IsZero() && !seq.again() {
 			key[1] = 0
 		}
 		if c := slices.Compare(key[:], bestKey[:]); best == nil || c < 0 || c == 0 && turn.Before(bestTurn) {
@@ -118,7 +118,7 @@ func (s *scheduler) need(seq *sequence) int { return min(seq.most(), len(seq.tok
 
 // admit fills the free places. Who comes first is not overtaken by those for whom
 // there would be enough cells: a long request would wait for ever. It takes place
-// and cells of a running sequence with a lower Priority that arrived later.
+// and cells of a running sequence that arrived later, with a lower Priority or anew.
 func (s *scheduler) admit(now time.Time) {
 	if len(s.running) == 0 {
 		s.cells = s.capacity
@@ -139,18 +139,23 @@ func (s *scheduler) admit(now time.Time) {
 		s.queue = slices.Delete(s.queue, i, i+1)
 		seq.by.turn = now
 		seq.state = running
-		i = len(s.running)
-		for i > 0 && seq.arrival().Before(s.running[i-1].arrival()) {
-			i--
-		}
-		s.running = slices.Insert(s.running, i, seq)
+		s.enter(seq)
 	}
+}
+
+// enter puts a sequence among the running ones, which are ordered by arrival.
+func (s *scheduler) enter(seq *sequence) {
+	i := len(s.running)
+	for i > 0 && seq.arrival().Before(s.running[i-1].arrival()) {
+		i--
+	}
+	s.running = slices.Insert(s.running, i, seq)
 }
 
 // lower is the running sequence whose place a waiting one may take, nil if none.
 func (s *scheduler) lower(seq *sequence) *sequence {
 	for _, r := range slices.Backward(s.running) {
-		if r.priority < seq.priority && seq.arrival().Before(r.arrival()) {
+		if (r.priority < seq.priority || r.again()) && seq.arrival().Before(r.arrival()) {
 			return r
 		}
 	}

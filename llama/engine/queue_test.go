@@ -56,7 +56,7 @@ func (s *simulation) step() {
 		if f.seq.past += f.n; f.sample {
 			f.seq.tokens = append(f.seq.tokens, 1)
 		}
-		if len(f.seq.tokens) == f.seq.limit {
+		if f.seq.length() == f.seq.limit {
 			s.retire(f.seq, true)
 			s.order = append(s.order, f.seq)
 		}
@@ -117,6 +117,54 @@ func TestQueuePriority(t *testing.T) {
 		require.Equal(t, waiting, low.state)
 		s.run()
 	})
+}
+
+// shiftable can shift.
+type shiftable struct{ noMemory }
+
+func (shiftable) shift(llama.SeqID, int, int) bool { return true }
+
+// TestQueueEndless: what shifts for ever takes turns with those who came, by contexts of
+// tokens; all that ends does so, and no turn is shorter.
+func TestQueueEndless(t *testing.T) {
+	for _, mem := range []memory{noMemory{}, shiftable{}} {
+		for _, callers := range [][]string{{"", "", "", ""}, {"a", "b", "c", "d"}} {
+			for _, keep := range []int{0, 10, 36} {
+				t.Run(fmt.Sprintf("%T,callers=%v,keep=%d", mem, callers, keep), func(t *testing.T) {
+					const full = 40
+					s := newSimulation(t, full, 4)
+					s.mem = mem
+					var endless []*sequence
+					for _, c := range callers[:3] {
+						seq := s.add(c, 0, 10)
+						seq.keep, seq.full, seq.limit = keep, full, 1<<30
+						endless = append(endless, seq)
+						s.step()
+					}
+					short := s.add(callers[3], 0, 10)
+					for i := 0; short.state != ended; i++ {
+						require.Less(t, i, 4*100*full, "it never gets a turn")
+						s.step()
+					}
+					before := s.preempted
+					const steps = 200 * full
+					for range steps {
+						s.step()
+					}
+					for _, seq := range endless {
+						require.Greater(t, seq.length(), 10*full, "all get turns")
+					}
+					if mem == (shiftable{}) { // the other one gives its place up with each shift
+						require.LessOrEqual(t, s.preempted-before, uint64(steps/full), "no turn is shorter than a context")
+					}
+					for _, seq := range endless {
+						seq.limit = seq.length() + full
+					}
+					s.run()
+				})
+			}
+		}
+	}
 }
 
 // TestQueueStarvesNobody: a request of a low priority comes between an endless

@@ -17,8 +17,8 @@ import (
 // sequence that outgrows its reservation extends it; where nothing is left, the
 // sequence that arrived last is preempted: its cells are freed, it returns to
 // the queue and is recomputed later (vLLM, Kwon et al. 2023, §4.5). The oldest
-// sequence is never preempted, so there is always progress. Who is admitted when:
-// queue.go.
+// sequence is never preempted, so there is always progress; one that never ends becomes
+// the youngest again and again (shift.go). Who is admitted when: queue.go.
 //
 // Prefixes: what a sequence has in memory is shared with every other one whose
 // prompt begins alike (prefix.go), and stays when it has ended: in the context
@@ -124,8 +124,11 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 	}
 	for i := 0; i < len(s.running); i++ {
 		seq := s.running[i]
-		full := seq.full > 0 && len(seq.tokens) > seq.full
-		if full && !s.shift(seq) || len(seq.tokens) > seq.leaf.room() && !s.grow(seq) {
+		switch {
+		case seq.full > 0 && len(seq.tokens) > seq.full:
+			s.shift(seq, now)
+			i-- // seq has another place, where it is looked at again, or runs no more
+		case len(seq.tokens) > seq.leaf.room() && !s.grow(seq):
 			i-- // seq itself does not run any more
 		}
 	}

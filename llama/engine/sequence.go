@@ -35,6 +35,7 @@ type sequence struct {
 	state     state
 	tokens    []llama.Token // prompt, then output, without those that were shifted out
 	discarded int           // tokens that were shifted out
+	anew      int           // of them, when it last arrived anew; see shift
 	apart     bool          // shifted in memory: no other sequence can share that
 	leaf      *node         // while running
 	past      int           // tokens that are in memory
@@ -56,6 +57,7 @@ type sequence struct {
 
 	overtaken int // tokens of other prompts that were computed while this one waited
 
+	arrived                         time.Time // submitted, or when it last arrived anew
 	submitted, started, first, last time.Time
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/lm-sandbox/lm-sandbox/llama"
 )
@@ -45,18 +46,24 @@ func (e *Engine) letShift(seq *sequence, keep, maxTokens int) {
 // shift drops half of what a full sequence has behind the tokens that it keeps, as
 // llama.cpp's server does. The rest moves up in memory, where nobody shares it:
 // its values still know what was dropped, so that nobody else may go on from them.
-// Otherwise the rest is computed again. It reports whether seq still runs.
-func (s *scheduler) shift(seq *sequence) bool {
+// Otherwise the rest is computed again. The sequence has another place among the
+// running ones then, or runs no more.
+//
+// Nothing but its limit ends a sequence that shifts. So that others do not wait for
+// that, it arrives anew with each context of tokens more: who came before goes first.
+func (s *scheduler) shift(seq *sequence, now time.Time) {
 	discard := (len(seq.tokens) - seq.keep) / 2
 	from := seq.keep + discard
 	tokens := slices.Concat(seq.tokens[:seq.keep], seq.tokens[from:]) // the tree still looks at the old ones
-	seq.discarded += discard
+	if seq.discarded += discard; seq.discarded >= seq.anew+seq.full {
+		seq.anew, seq.arrived = seq.discarded, now
+	}
 	s.shifted++
 	old := seq.leaf
 	if old.start > from || len(tokens) > old.cells || !s.mem.shift(old.id, seq.keep, discard) {
 		seq.tokens, seq.apart = tokens, true
 		s.preempt(seq)
-		return false
+		return
 	}
 	seq.tokens, seq.past, seq.apart = tokens, seq.past-discard, true
 	seq.leaf = s.tree.open(&node{}, old.id)
@@ -64,5 +71,10 @@ func (s *scheduler) shift(seq *sequence) bool {
 	s.tree.close(old)
 	s.tree.drop(seq.key)
 	s.tree.reserve(seq.leaf, cells)
-	return true
+	i := slices.Index(s.running, seq)
+	s.running = slices.Delete(s.running, i, i+1)
+	s.enter(seq)
 }
+
+// again says that a sequence has arrived anew.
+func (s *sequence) again() bool { return s.anew > 0 }

@@ -2,7 +2,9 @@ package engine_test
 
 import (
 	"context"
+	"iter"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -56,6 +58,30 @@ func TestContextShift(t *testing.T) {
 			require.Equal(t, "Request.NKeep", invalid.Field)
 		}
 	})
+}
+
+// TestEndlessLetsOthersGo: whoever comes while the only place is taken by what never ends
+// gets an answer, and that goes on afterwards.
+func TestEndlessLetsOthersGo(t *testing.T) {
+	e := openFixture(t, fixture.Llama(2), engine.Params{NCtx: 256, MaxSequences: 1, MaxWait: time.Minute})
+	next, stop := iter.Pull2(e.Generate(t.Context(), engine.Request{Prompt: "x", IgnoreEOS: true, ContextShift: true}))
+	defer stop()
+	seen := func() int {
+		d, err, ok := next()
+		require.True(t, ok)
+		require.NoError(t, err)
+		return len(d.Tokens)
+	}
+	seen()
+	for range 3 {
+		a := generate(t, e, engine.Request{Prompt: "y", MaxTokens: 20, IgnoreEOS: true})
+		require.Equal(t, 20, a.result.Usage.Output)
+	}
+	require.GreaterOrEqual(t, e.Stats().Preempted, uint64(3))
+	seen() // what was there already
+	for n := 0; n < e.Stats().Cells; {
+		n += seen()
+	}
 }
 
 // shiftByHand is greedy decoding with context shift by the calls of llama.cpp.
