@@ -141,13 +141,13 @@ func (d *diskCache) put(h diskHead, data []byte) string {
 // has says whether a file is there in full.
 func (d *diskCache) has(name string) bool {
 	entry := d.kept[name]
-	return entry != nil && entry.written.Load()
+	return entry != nil && entry.state.Load() == diskWritten
 }
 
 // writing says whether a file is being written just now.
 func (d *diskCache) writing(name string) bool {
 	entry := d.kept[name]
-	return entry != nil && entry.begun.Load() && !entry.written.Load() && !entry.failed.Load()
+	return entry != nil && entry.state.Load() == diskWriting
 }
 
 // get reads the state of a segment; nil, and there is no file any more, where it is not what it should be.
@@ -302,7 +302,7 @@ func (d *diskCache) scan() error {
 			continue
 		}
 		entry := &diskEntry{bytes: file.size}
-		entry.written.Store(true)
+		entry.state.Store(diskWritten)
 		d.book(file.name, entry)
 		d.files = append(d.files, file)
 	}

@@ -84,7 +84,7 @@ func TestParkingOfSlowDisk(t *testing.T) {
 	require.Nil(t, kept(0))
 	require.Len(t, kept(2), size, "not written, and there")
 	busy, _ := p.match(key{}, prompt(2))
-	d.kept[busy.file].begun.Store(true) // as if the writer were at it
+	d.kept[busy.file].state.Store(diskWriting) // as if the writer were at it
 	save(5)
 	save(6)
 	require.Len(t, kept(2), size, "what is being written is written to the end")

@@ -28,12 +28,17 @@ type diskWriter struct {
 
 // diskEntry is a file that is there, or is going to be.
 type diskEntry struct {
-	bytes   int64
-	begun   atomic.Bool
-	written atomic.Bool
-	failed  atomic.Bool
-	gone    atomic.Bool // it was removed, perhaps before it was written
+	bytes int64
+	state atomic.Int32 // diskWaiting to diskFailed
+	gone  atomic.Bool  // it was removed, perhaps before it was written
 }
+
+const (
+	diskWaiting = iota
+	diskWriting
+	diskWritten
+	diskFailed
+)
 
 type diskWrite struct {
 	name  string
@@ -96,13 +101,13 @@ func (w *diskWriter) run() {
 		file := w.queue[0]
 		w.queue = slices.Delete(w.queue, 0, 1)
 		w.busy = true
-		file.entry.begun.Store(true)
+		file.entry.state.Store(diskWriting)
 		w.mu.Unlock()
 		if err := w.write(file); err != nil {
-			file.entry.failed.Store(true)
+			file.entry.state.Store(diskFailed)
 			w.log.Error("engine: a state was not written", "file", file.name, "error", err)
 		} else {
-			file.entry.written.Store(true)
+			file.entry.state.Store(diskWritten)
 		}
 		w.mu.Lock()
 		w.busy = false
