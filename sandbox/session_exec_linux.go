@@ -110,7 +110,7 @@ func (s *session) watch(ctx context.Context, call *call, streams *streams) (Limi
 	defer wall.Stop()
 	tick := time.NewTicker(nudgePatience)
 	defer tick.Stop()
-	for looks := 0; ; looks++ {
+	for {
 		select {
 		case <-call.done:
 			return LimitNone, nil
@@ -123,7 +123,7 @@ func (s *session) watch(ctx context.Context, call *call, streams *streams) (Limi
 		case <-streams.full:
 			return LimitOutput, nil
 		case <-tick.C:
-			if !s.shell.deliver(looks) {
+			if !s.shell.deliver(call) {
 				tick.Stop()
 			}
 		}

@@ -218,6 +218,7 @@ func (s *session) interrupt(done <-chan struct{}) {
 	defer patience.Stop()
 	again := time.NewTimer(interruptPatience)
 	defer again.Stop()
+	interval := forceInterval
 	for {
 		select {
 		case <-done:
@@ -236,7 +237,8 @@ func (s *session) interrupt(done <-chan struct{}) {
 			// The shell goes on with its list unless it is interrupted too.
 			_ = s.process.signalTo(syscall.SIGINT, proto.TargetPayload)
 			_ = s.process.signalTo(syscall.SIGKILL, proto.TargetCommand)
-			again.Reset(forceInterval)
+			again.Reset(interval)
+			interval *= 2 // a slow shell that comes to its end is thrown back by each
 		case <-patience.C:
 			s.process.kill()
 			<-s.ended

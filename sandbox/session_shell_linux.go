@@ -42,6 +42,7 @@ type call struct {
 	nonce, message string
 	result         report
 	done           chan struct{} // closed once result is set
+	looks, nudges  int           // of deliver
 }
 
 // shell is the driver's side of a session: what the shell is doing, and the
@@ -214,13 +215,16 @@ func (h *shell) begin(nonce, command string) *call {
 // deliver looks after a command that was sent, and says whether it is still to be read: a
 // signal that was to bring the shell from its prompt may come when it has left already, and
 // put it there again.
-func (h *shell) deliver(looks int) bool {
+func (h *shell) deliver(c *call) bool {
 	if !h.unread() {
 		return false
 	}
-	// Nobody has typed a command, since the shell was ready.
-	if group, _ := h.foreground(); group == h.ownGroup() {
-		h.nudge(looks)
+	c.looks++
+	// One that is merely slow must not be interrupted: it may begin with the command just then.
+	group, readline := h.foreground()
+	if group == h.ownGroup() && (readline || c.looks > hiddenPrompt) {
+		h.nudge(c.nudges)
+		c.nudges++
 	}
 	return true
 }
@@ -243,6 +247,8 @@ const (
 	promptPoll    = 20 * time.Millisecond
 	nudgePatience = 100 * time.Millisecond
 	politeNudges  = 5
+	// hiddenPrompt is the looks after which a shell is taken to be at its prompt although the terminal does not tell.
+	hiddenPrompt = 30
 )
 
 // nudge makes a shell at its prompt run its PROMPT_COMMAND, or, where that has been
@@ -285,8 +291,8 @@ func (h *shell) typeNow(text string) {
 // atPrompt says whether the shell reads a line: it is in the foreground and
 // readline has the terminal in its own mode.
 func (h *shell) atPrompt() bool {
-	now, mode := h.foreground()
-	return now != 0 && now == h.ownGroup() && mode&(unix.ICANON|unix.ECHO) == 0
+	group, readline := h.foreground()
+	return group != 0 && group == h.ownGroup() && readline
 }
 
 func (h *shell) ownGroup() int {
@@ -295,11 +301,12 @@ func (h *shell) ownGroup() int {
 	return h.group
 }
 
-// foreground is the terminal's process group and local mode, or 0.
-func (h *shell) foreground() (group int, mode uint32) {
+// foreground is the terminal's process group, or 0, and says whether the terminal is in the mode of readline,
+// which differs from that of other programs by the lnext character: readline takes it away.
+func (h *shell) foreground() (group int, readline bool) {
 	raw, err := h.master.SyscallConn()
 	if err != nil {
-		return 0, 0
+		return 0, false
 	}
 	_ = raw.Control(func(fd uintptr) {
 		pgrp, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP)
@@ -307,8 +314,8 @@ func (h *shell) foreground() (group int, mode uint32) {
 			return
 		}
 		if t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS); err == nil {
-			group, mode = pgrp, t.Lflag
+			group, readline = pgrp, t.Lflag&(unix.ICANON|unix.ECHO) == 0 && t.Cc[unix.VLNEXT] == 0
 		}
 	})
-	return group, mode
+	return group, readline
 }
