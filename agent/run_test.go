@@ -76,7 +76,7 @@ func TestLimits(t *testing.T) {
 		"tokens of all":     {Config{MaxTokens: 50}, reply{command: "true", output: 20}, LimitTokens, 3},
 		"tokens of one":     {Config{}, reply{command: "true", finish: engine.FinishLength}, LimitTokens, 0},
 		"wall, model":       {Config{Wall: 100 * time.Millisecond}, reply{hang: func() {}}, LimitWall, 0},
-		"wall, command":     {Config{Wall: 300 * time.Millisecond}, reply{command: "sleep 60"}, LimitWall, 1},
+		"wall, command":     {Config{Wall: 3 * time.Second}, reply{command: "sleep 60"}, LimitWall, 1},
 		"context, output":   {Config{}, reply{answer: "half an", finish: engine.FinishContext}, LimitContext, 0},
 		"context, question": {Config{}, reply{err: &llama.ErrContextFull{Have: 9, Max: 8}}, LimitContext, 0},
 	} {
@@ -169,7 +169,7 @@ func TestShellExits(t *testing.T) {
 // A command that is stopped for its time is told to the model.
 func TestCommandTimeout(t *testing.T) {
 	s := &script{replies: []reply{{command: "x=kept"}, {command: "echo so far; sleep 60"}, {command: "echo $x"}, {answer: "done"}}}
-	events, _, err := collect(t, Config{Engine: s, Sandbox: sandbox.Config{Limits: sandbox.Limits{Wall: 500 * time.Millisecond}}})
+	events, _, err := collect(t, Config{Engine: s, Sandbox: sandbox.Config{Limits: sandbox.Limits{Wall: 3 * time.Second}}})
 	require.NoError(t, err)
 	got := results(events)
 	require.Equal(t, "so far\n[stopped, limit: timeout]", got[1].Output)

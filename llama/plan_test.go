@@ -170,7 +170,7 @@ func childNumbers(t *testing.T, word, ref string, p memoryChild) (numbers [5]uin
 	// Where glibc may raise this threshold by itself, large buffers come from the heap, in memory that the load has freed: then
 	// the process grows by less than it allocates, and by how much less is chance.
 	const heap = "MALLOC_MMAP_THRESHOLD_=131072"
-	out := runChild(t, "memory", 2*time.Minute, "LLAMA_TEST_MODEL="+path, "LLAMA_TEST_PARAMS="+string(params), heap)
+	out := runChild(t, "memory", 10*time.Minute, "LLAMA_TEST_MODEL="+path, "LLAMA_TEST_PARAMS="+string(params), heap)
 	_, err = fmt.Sscanf(lastLine(out), word+" %d %d %d %d %d", &numbers[0], &numbers[1], &numbers[2], &numbers[3], &numbers[4])
 	require.NoError(t, err, out)
 	return numbers

@@ -151,7 +151,7 @@ serve AF_INET 127.0.0.1:8001 5; serve AF_INET6 ::1:8002 5; serve AF_UNIX /tmp/so
 		require.Equal(t, "alive\n", says(t, s, "echo alive"))
 		group.Wait()
 	})
-	require.Eventually(t, func() bool { return countFiles(t) <= before }, deadline, time.Millisecond, "no file is left open")
+	require.Eventually(t, func() bool { return countFiles(t) <= before }, patience, time.Millisecond, "no file is left open")
 	left := reached(t, s.Dial, "tcp", "localhost:8001")
 	defer left.Close()
 	require.NoError(t, s.Close())

@@ -160,7 +160,7 @@ func TestGroupSwept(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "ended <nil>\n", string(out))
 		return len(ownGroups(t, c.Process.Pid)) == 0
-	}, deadline, time.Millisecond)
+	}, patience, time.Millisecond)
 	require.NotEmpty(t, ownGroups(t, os.Getpid()), "of a living process")
 	alive.Kill()
 	_, err = alive.Wait()

@@ -264,7 +264,7 @@ no_proxy=localhost,127.0.0.1,::1
 func TestManyConnections(t *testing.T) {
 	p := greeter(t)
 	c := onLoopback(fmt.Sprintf("good.test:%d", p))
-	c.Allow.MaxConns, c.Allow.IdleTimeout = 8, 100*time.Millisecond
+	c.Allow.MaxConns, c.Allow.IdleTimeout, c.Limits.Wall = 8, 100*time.Millisecond, 5*time.Minute
 	before := len(descriptors(t))
 	most := 0
 	var group sync.WaitGroup
@@ -292,11 +292,12 @@ for turn in range(10):
     for s in held: s.close()
 print(n)
 END
-curl -sS --retry 20 --retry-all-errors http://good.test:%d/`, p))
+curl -sS --retry 100 --retry-delay 1 --retry-all-errors http://good.test:%d/`, p))
 	close(done)
 	group.Wait()
 	require.Equal(t, "10000\nhello good.test\n", string(r.Stdout), "%s", r.Stderr)
 	require.Less(t, most, before+100, "files of the host")
+	swept(t)
 }
 
 func descriptors(t *testing.T) []string {

@@ -48,7 +48,7 @@ func TestOrders(t *testing.T) {
 			f.Close()
 		}
 		return err == nil
-	}, deadline, 1e6)
+	}, patience, 1e6)
 	names := []string{"/", "/tmp", "/home/user", "/etc", "/dev", "/proc", "/workspace", "/run"}
 	want := map[string]uint64{}
 	for _, name := range names {
@@ -77,7 +77,7 @@ func TestOrders(t *testing.T) {
 		})
 	}
 	group.Wait()
-	require.Eventually(t, func() bool { return countFiles(t) <= before }, deadline, 1e6)
+	require.Eventually(t, func() bool { return countFiles(t) <= before }, patience, 1e6)
 
 	for path, want := range map[string]error{
 		"/tmp/up": nil, "/tmp/fifo": nil, "/../../../tmp": nil, "/tmp/magic": syscall.ELOOP, "/tmp/magic/etc": syscall.ELOOP,

@@ -206,7 +206,7 @@ func TestOverlayUse(t *testing.T) {
 	require.Eventually(t, func() bool {
 		changes, err := o.Diff(t.Context())
 		return err == nil && len(changes) > 1
-	}, deadline, 1e6)
+	}, patience, 1e6)
 	p.Kill()
 	_, err = p.Wait()
 	require.NoError(t, err)

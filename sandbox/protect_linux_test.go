@@ -168,7 +168,7 @@ func TestProtectLinks(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(ws, "new"), []byte("good too"), 0o644))
 	require.NoError(t, os.Rename(filepath.Join(ws, "new"), filepath.Join(ws, ".git/config")))
-	require.Eventually(t, func() bool { return len(evil(t, ws, ".git/config")) > 0 }, deadline, 1e6)
+	require.Eventually(t, func() bool { return len(evil(t, ws, ".git/config")) > 0 }, patience, 1e6)
 	p.Kill()
 	r, err = p.Wait()
 	require.NoError(t, err)

@@ -116,7 +116,7 @@ func TestSessionForkFails(t *testing.T) {
 	_, err = s.Fork(background(t))
 	var setup *ErrSetup
 	require.ErrorAs(t, err, &setup)
-	require.Eventually(t, func() bool { return countFiles(t) <= before }, deadline, time.Millisecond)
+	require.Eventually(t, func() bool { return countFiles(t) <= before }, patience, time.Millisecond)
 	require.NoError(t, s.Close())
 	_, err = s.Fork(background(t))
 	require.ErrorIs(t, err, ErrClosed)

@@ -207,19 +207,31 @@ func TestSessionServer(t *testing.T) {
 func TestSessionContext(t *testing.T) { // 87, 105
 	s := opened(t, Config{})
 	deaf, ended := opened(t, Config{}), make(chan error, 1)
-	go func() { // for 5 s, beside the rest
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		_, err := deaf.Exec(ctx, "trap '' INT; while :; do sleep 0.01; done")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() { // for 5 s after its end, beside the rest
+		_, err := deaf.Exec(ctx, "trap '' INT; echo ready >/dev/tty; while :; do sleep 0.01; done")
 		ended <- err
 	}()
-	cancelled := func(command string, within time.Duration) ExecResult {
+	watch(t, deaf).expect("ready\r\n")
+	cancel()
+	screen := watch(t, s)
+	cancelled := func(command string, within time.Duration) ExecResult { // once it says on the terminal that it is ready
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+		var r ExecResult
+		done := make(chan error, 1)
+		go func() {
+			var err error
+			r, err = s.Exec(ctx, command)
+			done <- err
+		}()
+		screen.expect("ready\r\n")
+		time.Sleep(100 * time.Millisecond) // it is at it then, as a rule
 		begin := time.Now()
-		r, err := s.Exec(ctx, command)
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		cancel()
+		require.ErrorIs(t, <-done, context.Canceled)
 		require.Less(t, time.Since(begin), 5*within)
 		return r
 	}
@@ -229,26 +241,26 @@ func TestSessionContext(t *testing.T) { // 87, 105
 		"sleep 300 & wait", "stty -isig; cat", "yes >/dev/null", "python3 -c 'import time; time.sleep(300)'",
 	} {
 		t.Run(strings.ReplaceAll(command, "/", "|"), func(t *testing.T) {
-			r := cancelled("echo some; "+command, time.Second)
+			r := cancelled("echo some; echo ready >/dev/tty; "+command, time.Second)
 			require.Equal(t, "some\n", string(r.Stdout))
 			require.Equal(t, "alive\n", says(t, s, "echo alive"))
 		})
 	}
 	t.Run("deaf", func(t *testing.T) {
-		r := cancelled("bash -c 'trap \"\" INT TERM; while :; do sleep 0.1; done'; bash -c 'trap \"\" INT; sleep 300'", 2*time.Second)
+		r := cancelled("bash -c 'trap \"\" INT TERM; echo ready >/dev/tty; while :; do sleep 0.1; done'; bash -c 'trap \"\" INT; sleep 300'", 2*time.Second)
 		require.Equal(t, "SIGKILL", r.Signal)
 		require.Equal(t, "alive\n", says(t, s, "echo alive"))
 	})
 	t.Run("cleans up", func(t *testing.T) { // what it starts for that is not interrupted again
 		r := cancelled(`exec 3>&1; python3 -c '
 import subprocess, time
-try: print("up", flush=True); time.sleep(300)
+try: print("up", flush=True); open("/dev/tty", "w").write("ready\n"); time.sleep(300)
 except KeyboardInterrupt: time.sleep(0.1); print(subprocess.run(["sleep", "0.3"]).returncode)'`, time.Second)
 		require.Equal(t, "up\n0\n", string(r.Stdout))
 	})
 	t.Run("without job control", func(t *testing.T) { // the command is in the shell's own group
 		do(t, s, "set +m; sleep 300 & old=$!; sleep 0.1")
-		cancelled("(trap '' INT; sleep 300; sleep 300)", 2*time.Second)
+		cancelled("(trap '' INT; echo ready >/dev/tty; sleep 300; sleep 300)", 2*time.Second)
 		require.Equal(t, "alive\n", says(t, s, "echo alive; kill $old; set -m"))
 	})
 	atAnyMoment := func(command string) func(*testing.T) {
@@ -307,17 +319,24 @@ except KeyboardInterrupt: time.sleep(0.1); print(subprocess.run(["sleep", "0.3"]
 	})
 	t.Run("another program in the shell's place", func(t *testing.T) {
 		s := opened(t, Config{})
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		_, err := s.Exec(ctx, "exec bash --norc -i")
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		done := make(chan error, 1)
+		go func() {
+			_, err := s.Exec(ctx, `exec bash -c 'trap "" INT; echo ready >/dev/tty; while :; do sleep 0.1; done'`)
+			done <- err
+		}()
+		watch(t, s).expect("ready\r\n")
+		cancel()
+		err := <-done
+		require.ErrorIs(t, err, context.Canceled)
 		var exited *ErrShellExited
 		require.ErrorAs(t, err, &exited)
 		require.Equal(t, "SIGKILL", exited.Signal)
 	})
 	t.Run("a deaf shell", func(t *testing.T) {
 		err := <-ended
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorIs(t, err, context.Canceled)
 		var exited *ErrShellExited
 		require.ErrorAs(t, err, &exited)
 		require.Equal(t, "SIGKILL", exited.Signal)
@@ -326,11 +345,11 @@ except KeyboardInterrupt: time.sleep(0.1); print(subprocess.run(["sleep", "0.3"]
 
 func TestSessionLimits(t *testing.T) {
 	t.Run("wall", func(t *testing.T) {
-		s := opened(t, Config{Limits: Limits{Wall: 300 * time.Millisecond}})
+		s := opened(t, Config{Limits: Limits{Wall: 3 * time.Second}})
 		r := do(t, s, "echo some; sleep 300")
 		require.Equal(t, LimitTimeout, r.Limit)
 		require.Equal(t, "some\n", string(r.Stdout))
-		time.Sleep(400 * time.Millisecond) // it is the time of a command, not of the session
+		time.Sleep(4 * time.Second) // it is the time of a command, not of the session
 		r = do(t, s, "echo alive")
 		require.Equal(t, LimitNone, r.Limit)
 	})
@@ -395,7 +414,7 @@ func TestSessionInLine(t *testing.T) { // 105
 	}
 	group.Wait()
 	group.Go(func() { _, _ = s.Exec(t.Context(), "sleep 300") })
-	require.Eventually(t, func() bool { return len(s.impl.turn) == 1 }, deadline, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.impl.turn) == 1 }, patience, time.Millisecond)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := s.Exec(ctx, "true")
@@ -423,7 +442,7 @@ func TestSessionCallerKilled(t *testing.T) { // 70
 	mark := marked(t, 300)
 	c := again("session", fmt.Sprintf("LM_SANDBOX_TEST_COMMAND=trap '' TERM HUP; setsid sleep %s & sleep %s & sleep %s", mark, mark, mark))
 	require.NoError(t, c.Start())
-	require.Eventually(t, func() bool { return len(holders(t, mark)) >= 3 }, deadline, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(holders(t, mark)) >= 3 }, patience, 5*time.Millisecond)
 	require.NoError(t, c.Process.Kill())
 	_ = c.Wait()
 	gone(t, mark)
@@ -488,14 +507,14 @@ func TestSessionNoLeaks(t *testing.T) {
 	for range 10 {
 		some()
 	}
-	require.Eventually(t, func() bool { return count("/proc/self/fd") <= before }, deadline, time.Millisecond)
+	require.Eventually(t, func() bool { return count("/proc/self/fd") <= before }, patience, time.Millisecond)
 	s := opened(t, Config{})
 	do(t, s, "true")
 	before = count("/proc/self/fd")
 	for range 200 {
 		do(t, s, "ls >/dev/null")
 	}
-	require.Eventually(t, func() bool { return count("/proc/self/fd") <= before }, deadline, time.Millisecond)
+	require.Eventually(t, func() bool { return count("/proc/self/fd") <= before }, patience, time.Millisecond)
 	require.Equal(t, "9\n", says(t, s, "f=(/proc/self/fd/*); echo ${#f[@]}"), "0, 1, 2, their copies, the terminal, the socket, the directory")
 }
 

@@ -140,7 +140,7 @@ func TestSessionTerminalSpoilt(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := os.Stat(dir + "/held")
 		return err == nil
-	}, deadline, time.Millisecond)
+	}, patience, time.Millisecond)
 	cancel()
 	require.ErrorIs(t, <-ended, context.Canceled)
 	require.Equal(t, "alive\n", says(t, s, "echo alive"))
@@ -178,7 +178,7 @@ func TestSessionPromptIsLeft(t *testing.T) {
 
 // 87: input that is not there, or never ends.
 func TestSessionUnterminated(t *testing.T) {
-	s := opened(t, Config{Limits: Limits{Wall: 500 * time.Millisecond}})
+	s := opened(t, Config{Limits: Limits{Wall: 3 * time.Second}})
 	for command, want := range map[string]LimitKind{
 		"cat <<END\nnever ended": LimitNone,
 		"read x":                 LimitTimeout,

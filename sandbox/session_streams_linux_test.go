@@ -64,9 +64,13 @@ head -c $(<go) <&3 >stolen; mv stolen done; exec sleep 300' & until [ -e ready ]
 func TestSessionWriterBlocks(t *testing.T) {
 	g := gate{make(chan int, 100), make(chan struct{})}
 	s := opened(t, Config{Stdout: g})
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	begin := time.Now()
+	ctx, cancel := context.WithCancel(t.Context())
+	var begin time.Time
+	go func() {
+		<-g.came
+		begin = time.Now()
+		cancel()
+	}()
 	_, err := s.Exec(ctx, "echo x")
 	var stream *ErrStream
 	require.ErrorAs(t, err, &stream)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -57,7 +59,7 @@ func (c *screen) expect(text string) {
 		}
 		return i >= 0
 	}
-	for end := time.Now().Add(deadline); !found(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !found(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -89,7 +91,7 @@ func TestSessionTerminal(t *testing.T) {
 
 func TestSessionJobs(t *testing.T) {
 	s := opened(t, Config{})
-	require.Equal(t, "sleep 0.1\n0\n", says(t, s, "sleep 0.1 & fg; echo $?"))
+	require.Equal(t, "sleep 1\n0\n", says(t, s, "sleep 1 & fg; echo $?"))
 	// Ctrl-Z stops the command of an Exec, and the next one goes on with it.
 	stopped := make(chan ExecResult, 1)
 	sleep, running := sleeper(t)
@@ -102,7 +104,9 @@ func TestSessionJobs(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 148, (<-stopped).ExitCode)
 	require.Contains(t, says(t, s, "jobs"), "Stopped")
-	require.Equal(t, "143\n", says(t, s, "kill %%; fg >/dev/null; echo $?"))
+	do(t, s, `p=$(jobs -p %1); (until grep -q '^State:.[RS]' /proc/$p/status; do :; done; kill $p) &`)
+	require.Equal(t, "143\n", says(t, s, "fg %1 >/dev/null; echo $?"))
+	do(t, s, "wait")
 	do(t, s, "ls /; sleep 0.01 & wait")
 	require.Equal(t, "", says(t, s, "jobs"), "what is done is forgotten")
 	require.Equal(t, "3\n", says(t, s, "(exit 3) & wait $!; echo $?"))
@@ -384,14 +388,45 @@ func TestSessionChannelAbused(t *testing.T) {
 
 // A shell that has been stopped takes no command, and that is no reason to wait for ever.
 func TestSessionStopped(t *testing.T) {
-	s := opened(t, Config{Limits: Limits{Wall: 200 * time.Millisecond}})
-	do(t, s, "(sleep 0.05; kill -STOP $$) &")
-	time.Sleep(100 * time.Millisecond)
+	dir := t.TempDir()
+	s := opened(t, Config{Workspace: dir, Limits: Limits{Wall: time.Second}})
+	screen := watch(t, s)
+	do(t, s, `(until test -e go; do sleep 0.01; done; kill -STOP $$; until grep -q '^State:.T' /proc/$$/status; do :; done; echo stopped >/dev/tty) &`)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go"), nil, 0o600))
+	screen.expect("stopped\r\n")
 	begin := time.Now()
 	_, err := s.Exec(background(t), "true # "+strings.Repeat("x", 100000))
 	require.Less(t, time.Since(begin), 5*(killPatience+time.Second))
 	var exited *ErrShellExited
 	require.ErrorAs(t, err, &exited)
+}
+
+// A shell that takes its time to read a command is not at its prompt: nothing interrupts
+// what it has just begun.
+func TestSessionSlowShell(t *testing.T) {
+	s := opened(t, Config{Limits: Limits{Wall: 10 * time.Second}})
+	mark := marked(t, 300)
+	do(t, s, "sleep "+mark+" & child=$!")
+	seen(t, mark)
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", holders(t, mark)[0]))
+	require.NoError(t, err)
+	_, fields, _ := strings.Cut(string(stat), ") S ")
+	var shell int
+	_, err = fmt.Sscan(fields, &shell)
+	require.NoError(t, err)
+	for i := range 40 {
+		if i == 20 {
+			do(t, s, "stty raw -echo") // not readline's
+		}
+		require.NoError(t, syscall.Kill(shell, syscall.SIGSTOP))
+		resumed := make(chan error, 1)
+		time.AfterFunc(nudgePatience+time.Duration(i%20)*100*time.Microsecond, func() { resumed <- syscall.Kill(shell, syscall.SIGCONT) })
+		r := do(t, s, "for i in {1..3000}; do :; done; echo done")
+		require.NoError(t, <-resumed)
+		require.Equal(t, "done\n", string(r.Stdout), "%d", i)
+		require.Zero(t, r.ExitCode)
+	}
+	do(t, s, "kill $child; wait")
 }
 
 // What keeps a session going is read again after each prompt, whatever words are aliases by then.

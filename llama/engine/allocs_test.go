@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,6 +44,7 @@ func TestStepDoesNotAllocate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLoop(dec, newScheduler(sequences*tokens, 64, sequences, -1, dec), func(llama.Token) bool { return false }, slog.New(slog.DiscardHandler))
+			l.together = time.Hour // as many steps as can be, however long one takes
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			seqs := make([]*sequence, sequences)

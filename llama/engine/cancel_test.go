@@ -15,7 +15,7 @@ import (
 
 // endless is a request that ends only when it is made to.
 func endless() engine.Request {
-	return engine.Request{Prompt: "Once upon a time", Sampling: greedy(), IgnoreEOS: true}
+	return engine.Request{Prompt: "Once upon a time", Sampling: greedy(), IgnoreEOS: true, ContextShift: true}
 }
 
 func TestCancelByContext(t *testing.T) {

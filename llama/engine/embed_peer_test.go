@@ -32,30 +32,54 @@ func peerServer(t testing.TB, model string, args ...string) string {
 	if _, err := os.Stat(server); err != nil {
 		t.Skip("llama-server is not built: run 'make peers'")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port := l.Addr().(*net.TCPAddr).Port
-	require.NoError(t, l.Close())
-	cmd := exec.Command(server, append([]string{"-m", model, "--port", strconv.Itoa(port), "--no-webui"}, args...)...)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	url := fmt.Sprintf("http://127.0.0.1:%d", port)
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if r, err := http.Get(url + "/health"); err == nil {
-			r.Body.Close()
-			if r.StatusCode == http.StatusOK {
-				return url
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("llama-server does not answer: %s", log.String())
+	var log string
+	for range 3 { // somebody else may take the port meanwhile
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		port := l.Addr().(*net.TCPAddr).Port
+		require.NoError(t, l.Close())
+		url := fmt.Sprintf("http://127.0.0.1:%d", port)
+		var ready bool
+		if ready, log = startPeer(t, url, server, append([]string{"-m", model, "--port", strconv.Itoa(port), "--no-webui"}, args...)); ready {
+			return url
 		}
 	}
+	t.Fatalf("llama-server does not answer: %s", log)
+	return ""
+}
+
+// startPeer starts a server for the time of the test. Where it does not become ready, it returns what it has logged.
+func startPeer(t testing.TB, url, server string, args []string) (ready bool, log string) {
+	cmd := exec.Command(server, args...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Start())
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		<-ended
+	})
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		r, err := http.Get(url + "/health")
+		if err == nil {
+			r.Body.Close()
+		}
+		select {
+		case <-ended:
+			return false, out.String()
+		case <-time.After(20 * time.Millisecond):
+		}
+		if err == nil && r.StatusCode == http.StatusOK {
+			return true, ""
+		}
+	}
+	_ = cmd.Process.Kill()
+	<-ended
+	return false, out.String()
 }
 
 func peerPost(t testing.TB, url string, body, answer any) {

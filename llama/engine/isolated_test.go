@@ -345,7 +345,7 @@ func TestHostileTemplate(t *testing.T) {
 // TestCompileTurns: what compiles for ever keeps others waiting, as many as the queue has room for, and who leaves
 // meanwhile leaves at once.
 func TestCompileTurns(t *testing.T) {
-	const sequences, queue, budget = 4, 2, 3 * time.Second
+	const sequences, queue, budget = 4, 2, 5 * time.Second
 	e := isolated(t, engine.Params{ChatTemplate: hostile, MaxSequences: sequences, MaxQueue: queue, CompileBudget: budget})
 	loops := make(chan error, sequences+queue)
 	for range sequences + queue {

@@ -56,7 +56,7 @@ func TestQuotaBoundsARequest(t *testing.T) {
 // TestLeavingTheQueue: a deadline, or MaxWait, ends a request that waits while
 // another one runs.
 func TestLeavingTheQueue(t *testing.T) {
-	e := newEngine(t, engine.Params{NCtx: 4096, MaxSequences: 1, MaxWait: time.Second})
+	e := newEngine(t, engine.Params{NCtx: 4096, MaxSequences: 1, MaxWait: 5 * time.Second})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	begun := make(chan struct{})

@@ -292,7 +292,7 @@ func TestDownloadLeavesStalledConnection(t *testing.T) {
 		},
 	)
 	p := testPuller(t, Options{Dir: dir})
-	p.retry.stall = 100 * time.Millisecond
+	p.retry.stall = 2 * time.Second // for what works, too
 	r, err := parseRef(o.url())
 	require.NoError(t, err)
 	m, err := p.pull(t.Context(), r)

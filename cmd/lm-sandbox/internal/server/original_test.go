@@ -70,7 +70,7 @@ func TestRunBash(t *testing.T) {
 		assert.Len(t, got["output"], 64<<10)
 	})
 	t.Run("time limit", func(t *testing.T) {
-		url := start(t, newServer(t, Options{Sandbox: sandbox.Config{Limits: sandbox.Limits{Wall: 300 * time.Millisecond}}}))
+		url := start(t, newServer(t, Options{Sandbox: sandbox.Config{Limits: sandbox.Limits{Wall: 3 * time.Second}}}))
 		got := fields(t, post(t, url+"/run-bash/", commandBody(`echo begun; sleep 60`)))
 		assert.Equal(t, "timeout", got["limit"])
 		assert.Equal(t, "begun\n", got["output"])
