@@ -410,9 +410,10 @@ func TestSessionSlowShell(t *testing.T) {
 	seen(t, mark)
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", holders(t, mark)[0]))
 	require.NoError(t, err)
-	_, fields, _ := strings.Cut(string(stat), ") S ")
+	_, fields, _ := strings.Cut(string(stat), "(sleep) ")
+	var state string
 	var shell int
-	_, err = fmt.Sscan(fields, &shell)
+	_, err = fmt.Sscan(fields, &state, &shell)
 	require.NoError(t, err)
 	for i := range 40 {
 		if i == 20 {
