@@ -31,23 +31,24 @@ func allocsPerDelta(t testing.TB, e *engine.Engine, tokens int) (allocs float64,
 	run(tokens)
 	few, fewDeltas := run(tokens / 3)
 	many, manyDeltas := run(tokens)
-	return float64(many-few) / float64(manyDeltas-fewDeltas), manyDeltas
+	return (float64(many) - float64(few)) / float64(manyDeltas-fewDeltas), manyDeltas - fewDeltas
 }
 
 // TestDeltaAllocates: its text and its tokens, and now and then a buffer that grows.
 func TestDeltaAllocates(t *testing.T) {
-	m, err := llama.LoadModel(context.Background(), fixture.Llama(1).Write(t), llama.ModelParams{NGPULayers: llama.NoLayers})
+	m, err := llama.LoadModel(context.Background(), fixture.Llama(1).With("llama.context_length", uint32(2048)).Write(t), llama.ModelParams{NGPULayers: llama.NoLayers})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, m.Close()) }()
 	e, err := engine.New(m, engine.Params{NCtx: 2048, MaxSequences: 1, NThreads: 1})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, e.Close()) }()
 	least := math.Inf(1)
-	for range 10 {
-		if allocs, deltas := allocsPerDelta(t, e, 2000); deltas > 90 { // fewer, where a busy machine has merged them, tell nothing
+	for tries := 0; tries < 10 && least >= 2.2; tries++ {
+		if allocs, deltas := allocsPerDelta(t, e, 2000); deltas > 40 { // fewer, where a busy machine has merged them, tell nothing
 			least = min(least, allocs)
 		}
 	}
+	require.Positive(t, least)
 	require.Less(t, least, 2.2, "the runtime's own allocations are counted too")
 }
 

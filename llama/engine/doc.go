@@ -48,5 +48,6 @@
 //
 // A request with the seed of an earlier one gives the same output, as long as
 // the steps have the same shape: neighbours change the last bits of the logits,
-// and where two tokens are nearly as likely, that can change the choice.
+// and where two tokens are nearly as likely, that can change the choice. With ContextShift they
+// change more: what had to give up its place is computed again from the tokens that are left.
 package engine

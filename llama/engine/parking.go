@@ -131,7 +131,9 @@ func (p *parking) trim() {
 			g.data = nil
 			continue
 		}
-		can := func(g *segment) bool { return g.data != nil && (g.file == "" || !p.disk.writing(g.file)) }
+		can := func(g *segment) bool { // one that has just been written loses its memory at the next look
+			return g.data != nil && (g.file == "" || !p.disk.writing(g.file) && !p.disk.has(g.file))
+		}
 		g := p.oldest(func(g *segment) bool { return can(g) && len(g.children) == 0 })
 		if g == nil { // all that is left is continued by what is on disk only
 			g = p.oldest(can)

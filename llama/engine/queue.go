@@ -48,7 +48,8 @@ func (s *scheduler) gone(seq *sequence) {
 //
 // Of each caller the one that arrived first; a Priority counts as a wait. Of those,
 // the highest Priority, which rises while a caller is passed over, but not above
-// the highest that waits; then one that had to give up its place; then of the
+// the highest that waits; then one that had to give up its place before it arrived
+// anew, which lets all who came before go first; then of the
 // caller whose running sequences hold the fewest cells; then of the one whose turn
 // was longest ago. Nobody starves: a wait lifts any Priority to the highest, and
 // there a caller without running sequences comes first.
@@ -67,17 +68,23 @@ func (s *scheduler) next(now time.Time) *sequence {
 			top = max(top, c.head.priority)
 		}
 	}
+	var first *sequence // by arrival, of those that may be admitted
+	for _, c := range s.callers {
+		if c.head != nil && s.held(c) > 0 && s.need(c.head) > s.quotaLeft(c) {
+			c.head = nil // alone it fits: nothing longer is let in
+		}
+		if c.head != nil && (first == nil || c.head.arrival().Before(first.arrival())) {
+			first = c.head
+		}
+	}
 	var best *sequence
 	var bestKey [3]int
 	var bestTurn time.Time
 	for _, seq := range s.queue {
-		if seq.by.head != seq {
+		if seq.by.head != seq || seq.again() && first.arrival().Before(seq.arrival()) {
 			continue
 		}
 		held := s.held(seq.by)
-		if held > 0 && s.need(seq) > s.quotaLeft(seq.by) {
-			continue // alone it fits: nothing longer is let in
-		}
 		turn := seq.arrived
 		if seq.by.turn.After(turn) {
 			turn = seq.by.turn
@@ -155,11 +162,23 @@ func (s *scheduler) enter(seq *sequence) {
 // lower is the running sequence whose place a waiting one may take, nil if none.
 func (s *scheduler) lower(seq *sequence) *sequence {
 	for _, r := range slices.Backward(s.running) {
-		if (r.priority < seq.priority || r.again()) && seq.arrival().Before(r.arrival()) {
+		if r.priority < seq.priority && seq.arrival().Before(r.arrival()) || r.again() && s.fits(seq) && seq.arrival().Before(r.arrival()) {
 			return r
 		}
 	}
 	return nil
+}
+
+// fits says whether a waiting sequence has cells for certain when those who arrived anew
+// after it have given theirs up.
+func (s *scheduler) fits(seq *sequence) bool {
+	cells := s.need(seq)
+	for _, r := range s.running {
+		if !r.again() || !seq.arrival().Before(r.arrival()) {
+			cells += r.leaf.room()
+		}
+	}
+	return cells <= s.capacity
 }
 
 // youngest is the running sequence of a caller that arrived last.

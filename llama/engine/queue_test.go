@@ -127,21 +127,28 @@ func (shiftable) shift(llama.SeqID, int, int) bool { return true }
 // TestQueueEndless: what shifts for ever takes turns with those who came, by contexts of
 // tokens; all that ends does so, and no turn is shorter.
 func TestQueueEndless(t *testing.T) {
+	const full = 40
+	one, four := []string{"", "", "", ""}, []string{"a", "b", "c", "d"}
 	for _, mem := range []memory{noMemory{}, shiftable{}} {
-		for _, callers := range [][]string{{"", "", "", ""}, {"a", "b", "c", "d"}} {
+		for _, tt := range []struct {
+			callers                 []string
+			cells, sequences, quota int
+		}{
+			{one, full, 4, 0}, {four, full, 4, 0}, {one, 2*full + 10, 2, 0}, {four, 2*full + 10, 2, 0}, {one, 3 * full, 3, full}, {four, 3 * full, 3, full},
+			{one, 2*full + 10, 4, 0}, {four, 2*full + 10, 4, 0},
+		} {
 			for _, keep := range []int{0, 10, 36} {
-				t.Run(fmt.Sprintf("%T,callers=%v,keep=%d", mem, callers, keep), func(t *testing.T) {
-					const full = 40
-					s := newSimulation(t, full, 4)
-					s.mem = mem
+				t.Run(fmt.Sprintf("%T,%+v,keep=%d", mem, tt, keep), func(t *testing.T) {
+					s := newSimulation(t, tt.cells, tt.sequences)
+					s.mem, s.quota, s.batch = mem, tt.quota, 16
 					var endless []*sequence
-					for _, c := range callers[:3] {
+					for _, c := range tt.callers[:3] {
 						seq := s.add(c, 0, 10)
 						seq.keep, seq.full, seq.limit = keep, full, 1<<30
 						endless = append(endless, seq)
 						s.step()
 					}
-					short := s.add(callers[3], 0, 10)
+					short := s.add(tt.callers[3], 0, 10)
 					for i := 0; short.state != ended; i++ {
 						require.Less(t, i, 4*100*full, "it never gets a turn")
 						s.step()
@@ -150,11 +157,17 @@ func TestQueueEndless(t *testing.T) {
 					const steps = 200 * full
 					for range steps {
 						s.step()
+						for _, seq := range s.running {
+							require.LessOrEqual(t, seq.past, len(seq.tokens))
+						}
+						for _, seq := range s.queue {
+							require.LessOrEqual(t, len(seq.tokens), full, "nobody waits with more than it can have")
+						}
 					}
 					for _, seq := range endless {
 						require.Greater(t, seq.length(), 10*full, "all get turns")
 					}
-					if mem == (shiftable{}) { // the other one gives its place up with each shift
+					if mem == (shiftable{}) && tt.cells == full { // else each gives its place up with each shift, or for want of cells
 						require.LessOrEqual(t, s.preempted-before, uint64(steps/full), "no turn is shorter than a context")
 					}
 					for _, seq := range endless {
@@ -164,6 +177,56 @@ func TestQueueEndless(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestQueueEndlessInVain: what never ends does not give way to what finds no room all the same, and does not come
+// and go while that waits.
+func TestQueueEndlessInVain(t *testing.T) {
+	s := newSimulation(t, 100, 3)
+	s.mem = shiftable{}
+	endless := s.add("a", 0, 5)
+	endless.full, endless.limit = 20, 1<<30
+	s.step()
+	long := s.add("b", 0, 10)
+	long.limit = 80
+	s.step()
+	for long.length() < 30 {
+		s.step()
+	}
+	large := s.add("b", 0, 60)
+	for long.state != ended {
+		before := endless.length()
+		s.step()
+		require.Equal(t, before+1, endless.length())
+	}
+	require.True(t, endless.again())
+	require.Zero(t, s.preempted)
+	s.step()
+	require.Equal(t, running, large.state)
+
+	// It waits for those who came before it, although its caller has nothing else.
+	long = s.add("b", 0, 10)
+	long.limit = 1 << 20
+	s.preempt(endless)
+	endless.arrived = s.now.Add(time.Second)
+	require.Equal(t, long, s.next(s.now))
+}
+
+// TestPreemptedOver: who must give way just when a shift is due has no more tokens than it may when it comes back.
+func TestPreemptedOver(t *testing.T) {
+	for _, keep := range []int{0, 16} {
+		s := newSimulation(t, 100, 2)
+		s.mem, s.batch = shiftable{}, 4
+		seq := s.add("", 0, 10)
+		seq.keep, seq.full, seq.limit = keep, 20, 200
+		for !seq.over() {
+			s.step()
+		}
+		s.preempt(seq)
+		require.False(t, seq.over())
+		require.Equal(t, uint64(1), s.shifted)
+		s.run()
 	}
 }
 

@@ -53,8 +53,9 @@ type Request struct {
 	// ContextShift goes on where the context is full: half of the tokens behind the
 	// first NKeep (and the BOS token) are dropped, again and again, and the model goes
 	// on with what it half remembers. Without MaxTokens only the model ends such an
-	// output; after each context of tokens it lets those go first who have come meanwhile,
-	// and is computed again where it goes on. NKeep -1 keeps the prompt.
+	// output. After each context of tokens one that shifts, with MaxTokens or without, lets
+	// those go first who have come meanwhile, and is computed again where it goes on.
+	// NKeep -1 keeps the prompt.
 	ContextShift bool
 	NKeep        int
 	// Regex is a regular expression that all of the output matches (see

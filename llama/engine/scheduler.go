@@ -125,7 +125,7 @@ func (s *scheduler) plan(feeds []feed, now time.Time) []feed {
 	for i := 0; i < len(s.running); i++ {
 		seq := s.running[i]
 		switch {
-		case seq.full > 0 && len(seq.tokens) > seq.full:
+		case seq.over():
 			s.shift(seq, now)
 			i-- // seq has another place, where it is looked at again, or runs no more
 		case len(seq.tokens) > seq.leaf.room() && !s.grow(seq):
@@ -307,6 +307,9 @@ func (s *scheduler) preempt(seq *sequence) {
 		s.save(seq.leaf, seq.key, seq.tokens[:seq.past])
 	}
 	s.release(seq)
+	if seq.over() { // it has not come to its shift
+		s.discard(seq)
+	}
 	seq.state = waiting
 	s.preempted++
 	s.queue = append(s.queue, seq)

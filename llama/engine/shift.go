@@ -52,20 +52,17 @@ func (e *Engine) letShift(seq *sequence, keep, maxTokens int) {
 // Nothing but its limit ends a sequence that shifts. So that others do not wait for
 // that, it arrives anew with each context of tokens more: who came before goes first.
 func (s *scheduler) shift(seq *sequence, now time.Time) {
-	discard := (len(seq.tokens) - seq.keep) / 2
-	from := seq.keep + discard
-	tokens := slices.Concat(seq.tokens[:seq.keep], seq.tokens[from:]) // the tree still looks at the old ones
-	if seq.discarded += discard; seq.discarded >= seq.anew+seq.full {
+	old, discard := seq.leaf, s.discard(seq)
+	anew := seq.discarded >= seq.anew+seq.full
+	if anew {
 		seq.anew, seq.arrived = seq.discarded, now
 	}
-	s.shifted++
-	old := seq.leaf
-	if old.start > from || len(tokens) > old.cells || !s.mem.shift(old.id, seq.keep, discard) {
-		seq.tokens, seq.apart = tokens, true
+	inWay := anew && s.quota > 0 && slices.ContainsFunc(s.queue, func(w *sequence) bool { return w.by == seq.by })
+	if inWay || old.start > seq.keep+discard || len(seq.tokens) > old.cells || !s.mem.shift(old.id, seq.keep, discard) {
 		s.preempt(seq)
 		return
 	}
-	seq.tokens, seq.past, seq.apart = tokens, seq.past-discard, true
+	seq.past -= discard
 	seq.leaf = s.tree.open(&node{}, old.id)
 	cells := old.cells
 	s.tree.close(old)
@@ -75,6 +72,19 @@ func (s *scheduler) shift(seq *sequence, now time.Time) {
 	s.running = slices.Delete(s.running, i, i+1)
 	s.enter(seq)
 }
+
+// discard drops the tokens, and says how many; what memory has is not theirs any more.
+func (s *scheduler) discard(seq *sequence) int {
+	n := (len(seq.tokens) - seq.keep) / 2
+	seq.tokens = slices.Concat(seq.tokens[:seq.keep], seq.tokens[seq.keep+n:]) // the tree still looks at the old ones
+	seq.discarded += n
+	seq.apart = true
+	s.shifted++
+	return n
+}
+
+// over says that a sequence has more tokens than it may.
+func (s *sequence) over() bool { return s.full > 0 && len(s.tokens) > s.full }
 
 // again says that a sequence has arrived anew.
 func (s *sequence) again() bool { return s.anew > 0 }
