@@ -238,7 +238,7 @@ func (s *session) interrupt(done <-chan struct{}) {
 			_ = s.process.signalTo(syscall.SIGINT, proto.TargetPayload)
 			_ = s.process.signalTo(syscall.SIGKILL, proto.TargetCommand)
 			again.Reset(interval)
-			interval *= 2 // a slow shell that comes to its end is thrown back by each
+			interval = min(2*interval, 8*forceInterval) // a slow shell that comes to its end is thrown back by each
 		case <-patience.C:
 			s.process.kill()
 			<-s.ended

@@ -221,8 +221,8 @@ func (h *shell) deliver(c *call) bool {
 	}
 	c.looks++
 	// One that is merely slow must not be interrupted: it may begin with the command just then.
-	group, readline := h.foreground()
-	if group == h.ownGroup() && (readline || c.looks > hiddenPrompt) {
+	group, mode := h.foreground()
+	if group == h.ownGroup() && (mode == modeReadline || c.looks > hiddenPrompt) {
 		h.nudge(c.nudges)
 		c.nudges++
 	}
@@ -289,10 +289,10 @@ func (h *shell) typeNow(text string) {
 }
 
 // atPrompt says whether the shell reads a line: it is in the foreground and
-// readline has the terminal in its own mode.
+// readline has the terminal in its own mode, or a command has left it much like that.
 func (h *shell) atPrompt() bool {
-	group, readline := h.foreground()
-	return group != 0 && group == h.ownGroup() && readline
+	group, mode := h.foreground()
+	return group != 0 && group == h.ownGroup() && mode >= modeRaw
 }
 
 func (h *shell) ownGroup() int {
@@ -301,12 +301,20 @@ func (h *shell) ownGroup() int {
 	return h.group
 }
 
-// foreground is the terminal's process group, or 0, and says whether the terminal is in the mode of readline,
-// which differs from that of other programs by the lnext character: readline takes it away.
-func (h *shell) foreground() (group int, readline bool) {
+// mode is how a terminal gives what is typed to programs.
+type mode int
+
+const (
+	modeCooked   mode = iota
+	modeRaw           // by the character, and not shown
+	modeReadline      // and without the lnext character, which readline takes away
+)
+
+// foreground is the terminal's process group, or 0, and its mode.
+func (h *shell) foreground() (group int, now mode) {
 	raw, err := h.master.SyscallConn()
 	if err != nil {
-		return 0, false
+		return 0, modeCooked
 	}
 	_ = raw.Control(func(fd uintptr) {
 		pgrp, err := unix.IoctlGetInt(int(fd), unix.TIOCGPGRP)
@@ -314,8 +322,14 @@ func (h *shell) foreground() (group int, readline bool) {
 			return
 		}
 		if t, err := unix.IoctlGetTermios(int(fd), unix.TCGETS); err == nil {
-			group, readline = pgrp, t.Lflag&(unix.ICANON|unix.ECHO) == 0 && t.Cc[unix.VLNEXT] == 0
+			group = pgrp
+			if t.Lflag&(unix.ICANON|unix.ECHO) == 0 {
+				now = modeRaw
+				if t.Cc[unix.VLNEXT] == 0 {
+					now = modeReadline
+				}
+			}
 		}
 	})
-	return group, readline
+	return group, now
 }

@@ -68,6 +68,14 @@ func TestSessionWriterBlocks(t *testing.T) {
 	var begin time.Time
 	go func() {
 		<-g.came
+		for h := s.impl.shell; ; time.Sleep(time.Millisecond) { // until the command has ended
+			h.mu.Lock()
+			over := h.state == shellReady && h.call == nil
+			h.mu.Unlock()
+			if over {
+				break
+			}
+		}
 		begin = time.Now()
 		cancel()
 	}()
