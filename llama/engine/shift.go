@@ -57,7 +57,9 @@ func (s *scheduler) shift(seq *sequence, now time.Time) {
 	if anew {
 		seq.anew, seq.arrived = seq.discarded, now
 	}
-	inWay := anew && s.quota > 0 && slices.ContainsFunc(s.queue, func(w *sequence) bool { return w.by == seq.by })
+	inWay := anew && s.quota > 0 && slices.ContainsFunc(s.queue, func(w *sequence) bool {
+		return w.by == seq.by && s.need(w) > s.quotaLeft(w.by)
+	})
 	if inWay || old.start > seq.keep+discard || len(seq.tokens) > old.cells || !s.mem.shift(old.id, seq.keep, discard) {
 		s.preempt(seq)
 		return
