@@ -294,13 +294,14 @@ func TestQueueQuota(t *testing.T) {
 }
 
 // TestSchedulerProperty: whatever comes, every request ends with its own output,
-// cells and quotas are never exceeded, and nothing is left.
+// cells and quotas are never exceeded, and nothing is left. With every other seed some shift.
 func TestSchedulerProperty(t *testing.T) {
 	for seed := range uint64(30) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 20))
 			d := newFakeDecoder(t, 100+r.IntN(200))
 			d.whole = r.IntN(4) == 0
+			d.noEOG = seed%2 == 1
 			d.fail = func(int) error {
 				if used := d.used(); used > d.cells {
 					t.Errorf("%d of %d cells", used, d.cells)
@@ -332,6 +333,15 @@ func TestSchedulerProperty(t *testing.T) {
 				seq := newTestSequence(prompt, len(prompt)+1+r.IntN(60-len(prompt)))
 				seq.priority, seq.caller = r.IntN(5)-2, string(rune('a'+r.IntN(3)))
 				seq.pace = time.Duration(r.IntN(2)) * time.Microsecond
+				want := func() []llama.Token { return reference(prompt, seq.limit) }
+				if d.noEOG {
+					keep, full := 0, 1<<30
+					if r.IntN(3) == 0 {
+						keep, full = r.IntN(57), 60
+						seq.keep, seq.full, seq.limit = keep, full, len(prompt)+1+r.IntN(500)
+					}
+					want = func() []llama.Token { return shiftedReference(prompt, seq.limit-len(prompt), keep, full) }
+				}
 				cancel := r.IntN(4) == 0
 				wait := time.Duration(r.IntN(500)) * time.Microsecond
 				wg.Go(func() {
@@ -341,7 +351,7 @@ func TestSchedulerProperty(t *testing.T) {
 						l.cancel(seq)
 					}
 					<-seq.retired
-					got, want := outputOf(seq), reference(prompt, seq.limit)
+					got, want := outputOf(seq), want()
 					switch {
 					case seq.err != nil:
 						t.Error(seq.err)
@@ -363,6 +373,7 @@ func TestSchedulerProperty(t *testing.T) {
 			require.Empty(t, l.sched.callers)
 			require.Zero(t, l.sched.inUse())
 			require.Equal(t, d.used(), l.sched.tree.cells)
+			require.Equal(t, d.noEOG, l.sched.shifted > 0)
 		})
 	}
 }
