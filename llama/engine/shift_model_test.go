@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"testing"
 	"time"
@@ -63,7 +64,22 @@ func TestContextShift(t *testing.T) {
 // TestEndlessLetsOthersGo: whoever comes while the only place is taken by what never ends
 // gets an answer, and that goes on afterwards.
 func TestEndlessLetsOthersGo(t *testing.T) {
-	e := openFixture(t, fixture.Llama(2), engine.Params{NCtx: 256, MaxSequences: 1, MaxWait: time.Minute})
+	all := speculations(t)
+	delete(all, "sliding window") // cannot shift
+	plain := all["n-gram"]
+	plain.how = engine.Speculative{}
+	all["plain"] = plain
+	for name, s := range all {
+		for _, layout := range []engine.Layout{engine.LayoutUnified, engine.LayoutStreams} {
+			t.Run(fmt.Sprint(name, ", ", layout), func(t *testing.T) {
+				e := openFixture(t, s.model, engine.Params{NCtx: 256, MaxSequences: 1, MaxWait: time.Minute, Speculative: s.how, Layout: layout})
+				testEndless(t, e)
+			})
+		}
+	}
+}
+
+func testEndless(t *testing.T, e *engine.Engine) {
 	next, stop := iter.Pull2(e.Generate(t.Context(), engine.Request{Prompt: "x", IgnoreEOS: true, ContextShift: true}))
 	defer stop()
 	seen := func() int {
