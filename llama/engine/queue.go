@@ -162,7 +162,7 @@ func (s *scheduler) enter(seq *sequence) {
 // lower is the running sequence whose place a waiting one may take, nil if none.
 func (s *scheduler) lower(seq *sequence) *sequence {
 	for _, r := range slices.Backward(s.running) {
-		if r.priority < seq.priority && seq.arrival().Before(r.arrival()) || r.again() && s.fits(seq) && seq.arrival().Before(r.arrival()) {
+		if r.priority < seq.priority && seq.arrival().Before(r.arrival()) || r.yields(seq) && s.fits(seq) {
 			return r
 		}
 	}
@@ -172,13 +172,7 @@ func (s *scheduler) lower(seq *sequence) *sequence {
 // fits says whether a waiting sequence has cells for certain when those who arrived anew
 // after it have given theirs up.
 func (s *scheduler) fits(seq *sequence) bool {
-	cells := s.need(seq)
-	for _, r := range s.running {
-		if !r.again() || !seq.arrival().Before(r.arrival()) {
-			cells += r.leaf.room()
-		}
-	}
-	return cells <= s.capacity
+	return s.need(seq)+s.heldBy(func(r *sequence) bool { return !r.yields(seq) }) <= s.capacity
 }
 
 // youngest is the running sequence of a caller that arrived last.

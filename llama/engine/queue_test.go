@@ -213,6 +213,47 @@ func TestQueueEndlessInVain(t *testing.T) {
 	require.Equal(t, long, s.next(s.now))
 }
 
+// TestQuotaEndlessInVain: within a quota too it gives way only to what came before it, and only where that helps.
+func TestQuotaEndlessInVain(t *testing.T) {
+	t.Run("a lower priority", func(t *testing.T) {
+		s := newSimulation(t, 100, 3)
+		s.mem, s.quota = shiftable{}, 30
+		endless := s.add("a", 10, 5)
+		endless.full, endless.limit = 20, 1<<30
+		s.step()
+		low := s.add("a", 0, 20)
+		for range 90 {
+			s.step()
+		}
+		require.True(t, endless.again())
+		require.Zero(t, s.preempted)
+		for i := 0; low.state != ended; i++ {
+			require.Less(t, i, 1000)
+			s.step()
+		}
+	})
+	t.Run("another one is in the way", func(t *testing.T) {
+		s := newSimulation(t, 200, 3)
+		s.mem, s.quota = shiftable{}, 80
+		long := s.add("a", 0, 10)
+		long.limit = 60
+		s.step()
+		endless := s.add("a", 0, 5)
+		endless.full, endless.limit = 20, 1<<30
+		s.step()
+		large := s.add("a", 0, 60)
+		for long.state != ended {
+			s.step()
+		}
+		require.True(t, endless.again())
+		require.Zero(t, s.preempted)
+		for i := 0; large.state != ended; i++ {
+			require.Less(t, i, 1000)
+			s.step()
+		}
+	})
+}
+
 // TestPreemptedOver: who must give way just when a shift is due has no more tokens than it may when it comes back.
 func TestPreemptedOver(t *testing.T) {
 	for _, keep := range []int{0, 16} {

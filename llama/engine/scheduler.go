@@ -303,7 +303,7 @@ func (s *scheduler) grow(seq *sequence) bool {
 
 // preempt parks a running sequence and returns it to the queue.
 func (s *scheduler) preempt(seq *sequence) {
-	if !seq.apart {
+	if !seq.apart && !seq.over() { // what has lost its tokens does not come back for them
 		s.save(seq.leaf, seq.key, seq.tokens[:seq.past])
 	}
 	s.release(seq)
@@ -381,9 +381,15 @@ func (s *scheduler) check(posMax func(llama.SeqID) llama.Pos) {
 }
 
 // inUse is the number of cells that running sequences hold.
-func (s *scheduler) inUse() int {
+func (s *scheduler) inUse() int { return s.heldBy(func(*sequence) bool { return true }) }
+
+// heldBy is the number of cells of some running sequences; those that they share count once.
+func (s *scheduler) heldBy(of func(*sequence) bool) int {
 	cells, seen := 0, map[*node]bool{}
 	for _, seq := range s.running {
+		if !of(seq) {
+			continue
+		}
 		for n := seq.leaf; n != nil && !seen[n]; n = n.parent {
 			seen[n] = true
 			cells += n.cells

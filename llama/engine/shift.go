@@ -36,7 +36,7 @@ func (e *Engine) letShift(seq *sequence, keep, maxTokens int) {
 	} else if e.model.Vocab().AddBOS() {
 		keep++
 	}
-	seq.keep, seq.full = min(keep, e.maxSeq-leastShift), e.maxSeq
+	seq.keep, seq.full = max(0, min(keep, e.maxSeq-leastShift)), e.maxSeq
 	seq.limit, seq.limitReason = math.MaxInt, FinishLength
 	if maxTokens > 0 {
 		seq.limit = seq.prompt + maxTokens
@@ -57,10 +57,7 @@ func (s *scheduler) shift(seq *sequence, now time.Time) {
 	if anew {
 		seq.anew, seq.arrived = seq.discarded, now
 	}
-	inWay := anew && s.quota > 0 && slices.ContainsFunc(s.queue, func(w *sequence) bool {
-		return w.by == seq.by && s.need(w) > s.quotaLeft(w.by)
-	})
-	if inWay || old.start > seq.keep+discard || len(seq.tokens) > old.cells || !s.mem.shift(old.id, seq.keep, discard) {
+	if anew && s.inWay(seq) || old.start > seq.keep+discard || len(seq.tokens) > old.cells || !s.mem.shift(old.id, seq.keep, discard) {
 		s.preempt(seq)
 		return
 	}
@@ -75,12 +72,32 @@ func (s *scheduler) shift(seq *sequence, now time.Time) {
 	s.enter(seq)
 }
 
+// inWay says whether a running sequence gives way to one of its caller that came before it: the
+// quota holds that up, and will not when those who arrived anew after it have given way.
+func (s *scheduler) inWay(seq *sequence) bool {
+	return s.quota > 0 && slices.ContainsFunc(s.queue, func(w *sequence) bool {
+		if w.by != seq.by || s.need(w) <= s.quotaLeft(w.by) {
+			return false
+		}
+		room := s.need(w)
+		for _, r := range s.running {
+			if r.by == w.by && !r.yields(w) {
+				room += r.leaf.room()
+			}
+		}
+		return room <= s.quota
+	})
+}
+
+// yields says that a running sequence gives way to a waiting one since it arrived anew after it.
+func (s *sequence) yields(w *sequence) bool { return s.again() && w.arrival().Before(s.arrival()) }
+
 // discard drops the tokens, and says how many; what memory has is not theirs any more.
 func (s *scheduler) discard(seq *sequence) int {
 	n := (len(seq.tokens) - seq.keep) / 2
 	seq.tokens = slices.Concat(seq.tokens[:seq.keep], seq.tokens[seq.keep+n:]) // the tree still looks at the old ones
 	seq.discarded += n
-	seq.apart = true
+	seq.apart, seq.mark, seq.overtaken = true, 0, 0
 	s.shifted++
 	return n
 }
