@@ -190,15 +190,18 @@ func (r *ChatTemplateRequest) encode(b *breaker) ([]byte, error) {
 	messages := make([]jsonObject, 0, len(r.Messages))
 	for _, m := range r.Messages {
 		o := jsonObject{"role": m.Role, "content": b.text(m.Content)}
-		for key, s := range map[string]string{"reasoning_content": m.ReasoningContent, "name": m.Name, "tool_call_id": m.ToolCallID} {
+		if m.ReasoningContent != "" {
+			o["reasoning_content"] = b.text(m.ReasoningContent)
+		}
+		for key, s := range map[string]string{"name": m.Name, "tool_call_id": m.ToolCallID} {
 			if s != "" {
-				o[key] = b.text(s)
+				o[key] = b.key(s)
 			}
 		}
 		calls := make([]jsonObject, 0, len(m.ToolCalls))
 		for _, c := range m.ToolCalls {
 			f := jsonObject{"name": c.Name, "arguments": string(b.arguments(c.arguments()))}
-			calls = append(calls, jsonObject{"type": "function", "id": b.text(c.ID), "function": f})
+			calls = append(calls, jsonObject{"type": "function", "id": b.key(c.ID), "function": f})
 		}
 		if len(calls) > 0 {
 			o["tool_calls"] = calls

@@ -155,12 +155,11 @@ func (b *breaker) text(text string) string {
 	return out.String()
 }
 
-// key breaks the special texts within an argument's name, and it as a whole where it may be part of one: some templates write
-// "<" + name + ">".
+// key breaks a name or an ID as a whole where it has special texts or may be part of one: some templates write "<" + name + ">"
+// for arguments, or an ID and the text behind it without anything between them.
 func (b *breaker) key(name string) string {
-	broken := b.text(name)
-	if broken != name || !b.fragment(name) {
-		return broken
+	if b.text(name) == name && !b.fragment(name) {
+		return name
 	}
 	_, n := utf8.DecodeRuneInString(name)
 	return b.begin + name[:n] + b.mid + name[n:] + b.end
