@@ -252,7 +252,7 @@ func FuzzRegexToGrammar(f *testing.F) {
 
 // regexpOfGo writes \uHHHH, which Go does not know, in its way.
 func regexpOfGo(pattern string) string {
-	return regexp.MustCompile(`\\u\{?([0-9a-fA-F]+)\}?`).ReplaceAllString(pattern, `\x{$1}`)
+	return regexp.MustCompile(`\\u(?:\{([0-9a-fA-F]+)\}|([0-9a-fA-F]{4}))`).ReplaceAllString(pattern, `\x{$1$2}`)
 }
 
 func TestChoicesToGrammar(t *testing.T) {
