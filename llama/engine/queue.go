@@ -16,7 +16,10 @@ const mostPriority = 100
 type caller struct {
 	live int       // sequences that wait or run
 	turn time.Time // when one of them was last admitted
-	head *sequence // scratch of next: who of them is admitted first
+
+	// Scratch of next.
+	head *sequence // who of them is admitted first
+	held int       // cells of those that run
 }
 
 // arrival is when a sequence arrived, or arrived anew (see shift), a Priority counting as a wait of ageing.
@@ -70,10 +73,12 @@ func (s *scheduler) next(now time.Time) *sequence {
 	}
 	var first *sequence // by arrival, of those that may be admitted
 	for _, c := range s.callers {
-		if c.head != nil && s.held(c) > 0 && s.need(c.head) > s.quotaLeft(c) {
-			c.head = nil // alone it fits: nothing longer is let in
+		if c.head == nil {
+			continue
 		}
-		if c.head != nil && (first == nil || c.head.arrival().Before(first.arrival())) {
+		if c.held = s.held(c); c.held > 0 && s.need(c.head) > s.quotaLeft(c) {
+			c.head = nil // alone it fits: nothing longer is let in
+		} else if first == nil || c.head.arrival().Before(first.arrival()) {
 			first = c.head
 		}
 	}
@@ -84,12 +89,11 @@ func (s *scheduler) next(now time.Time) *sequence {
 		if seq.by.head != seq || seq.again() && first.arrival().Before(seq.arrival()) {
 			continue
 		}
-		held := s.held(seq.by)
 		turn := seq.arrived
 		if seq.by.turn.After(turn) {
 			turn = seq.by.turn
 		}
-		key := [3]int{-min(top, seq.priority+int(now.Sub(turn)/ageing)), 1, held}
+		key := [3]int{-min(top, seq.priority+int(now.Sub(turn)/ageing)), 1, seq.by.held}
 		if !seq.started.IsZero() && !seq.again() {
 			key[1] = 0
 		}

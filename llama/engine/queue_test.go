@@ -44,6 +44,22 @@ func (s *simulation) add(caller string, priority, n int) *sequence {
 	return seq
 }
 
+// addEndless submits a request that shifts whenever it has more than full tokens.
+func (s *simulation) addEndless(caller string, priority, n, keep, full int) *sequence {
+	seq := s.add(caller, priority, n)
+	seq.keep, seq.full, seq.limit = keep, full, 1<<30
+	return seq
+}
+
+// until steps until a request has ended.
+func (s *simulation) until(seq *sequence, most int) {
+	s.t.Helper()
+	for i := 0; seq.state != ended; i++ {
+		require.Less(s.t, i, most, "it never gets a turn")
+		s.step()
+	}
+}
+
 func (s *simulation) step() {
 	feeds := s.plan(nil, s.now)
 	require.LessOrEqual(s.t, s.tree.cells, s.cells)
@@ -143,16 +159,10 @@ func TestQueueEndless(t *testing.T) {
 					s.mem, s.quota, s.batch = mem, tt.quota, 16
 					var endless []*sequence
 					for _, c := range tt.callers[:3] {
-						seq := s.add(c, 0, 10)
-						seq.keep, seq.full, seq.limit = keep, full, 1<<30
-						endless = append(endless, seq)
+						endless = append(endless, s.addEndless(c, 0, 10, keep, full))
 						s.step()
 					}
-					short := s.add(tt.callers[3], 0, 10)
-					for i := 0; short.state != ended; i++ {
-						require.Less(t, i, 4*100*full, "it never gets a turn")
-						s.step()
-					}
+					s.until(s.add(tt.callers[3], 0, 10), 4*100*full)
 					before := s.preempted
 					const steps = 200 * full
 					for range steps {
@@ -185,8 +195,7 @@ func TestQueueEndless(t *testing.T) {
 func TestQueueEndlessInVain(t *testing.T) {
 	s := newSimulation(t, 100, 3)
 	s.mem = shiftable{}
-	endless := s.add("a", 0, 5)
-	endless.full, endless.limit = 20, 1<<30
+	endless := s.addEndless("a", 0, 5, 0, 20)
 	s.step()
 	long := s.add("b", 0, 10)
 	long.limit = 80
@@ -218,8 +227,7 @@ func TestQuotaEndlessInVain(t *testing.T) {
 	t.Run("a lower priority", func(t *testing.T) {
 		s := newSimulation(t, 100, 3)
 		s.mem, s.quota = shiftable{}, 30
-		endless := s.add("a", 10, 5)
-		endless.full, endless.limit = 20, 1<<30
+		endless := s.addEndless("a", 10, 5, 0, 20)
 		s.step()
 		low := s.add("a", 0, 20)
 		for range 90 {
@@ -227,10 +235,7 @@ func TestQuotaEndlessInVain(t *testing.T) {
 		}
 		require.True(t, endless.again())
 		require.Zero(t, s.preempted)
-		for i := 0; low.state != ended; i++ {
-			require.Less(t, i, 1000)
-			s.step()
-		}
+		s.until(low, 1000)
 	})
 	t.Run("another one is in the way", func(t *testing.T) {
 		s := newSimulation(t, 200, 3)
@@ -238,8 +243,7 @@ func TestQuotaEndlessInVain(t *testing.T) {
 		long := s.add("a", 0, 10)
 		long.limit = 60
 		s.step()
-		endless := s.add("a", 0, 5)
-		endless.full, endless.limit = 20, 1<<30
+		endless := s.addEndless("a", 0, 5, 0, 20)
 		s.step()
 		large := s.add("a", 0, 60)
 		for long.state != ended {
@@ -247,10 +251,7 @@ func TestQuotaEndlessInVain(t *testing.T) {
 		}
 		require.True(t, endless.again())
 		require.Zero(t, s.preempted)
-		for i := 0; large.state != ended; i++ {
-			require.Less(t, i, 1000)
-			s.step()
-		}
+		s.until(large, 1000)
 	})
 }
 
